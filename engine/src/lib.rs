@@ -1,0 +1,7 @@
+//! A TLS handshake engine.
+pub mod error;
+pub mod limits;
+pub mod time;
+pub mod transport;
+
+pub use limits::Limits;

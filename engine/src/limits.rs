@@ -1,0 +1,57 @@
+//! Every limit of the engine, in one struct.
+
+use core::time::Duration;
+
+/// What the engine allows; each field says what happens when it is met.
+///
+/// Counters of the same names are in [`Metrics`](crate::metrics::Metrics).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Connections one shard holds at a time, in all states. Met: the shard stops accepting until one closes; the
+    /// kernel's backlog holds what comes meanwhile.
+    pub connections_per_shard: usize,
+    /// Connections accepted in one turn. Met: the rest wait for the next turn, which follows at once.
+    pub accepts_per_turn: usize,
+    /// Bytes read from one connection in one turn. Met: the connection goes on in the next turn, after the others.
+    pub read_bytes_per_turn: usize,
+    /// Bytes of the records that carry a ClientHello. Met: alert `decode_error`, close.
+    pub client_hello_bytes: usize,
+    /// Bytes kept of a handshake after the ClientHello that are not yet a whole message. Met: close.
+    pub handshake_bytes: usize,
+    /// From accept to the end of the handshake. Met: close.
+    pub handshake_deadline: Duration,
+    /// How long a refused or finished connection is read from and thrown away after our FIN, so that the peer can
+    /// read our last bytes. Met: reset.
+    pub linger: Duration,
+    /// Received plaintext that a worker has not yet taken. Met: the socket is not read until it has.
+    pub stream_read_bytes: usize,
+    /// Plaintext that a worker has written and the socket has not taken. Met: the worker's write waits.
+    pub stream_write_bytes: usize,
+    /// Negotiated connections that wait for a worker thread. Met: the other workers' mailboxes are tried, then the
+    /// shard stops accepting.
+    pub mailbox_depth: usize,
+    /// How long a negotiated connection waits for room in a mailbox. Met: reset, and the shard accepts again.
+    pub hand_off_wait: Duration,
+    /// How long a drain waits for connections to end by themselves. Met: they are reset.
+    pub drain_deadline: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_per_shard: 100_000,
+            accepts_per_turn: 256,
+            read_bytes_per_turn: 64 * 1024,
+            client_hello_bytes: 16 * 1024,
+            handshake_bytes: 64 * 1024,
+            handshake_deadline: Duration::from_secs(10),
+            linger: Duration::from_secs(2),
+            stream_read_bytes: 64 * 1024,
+            stream_write_bytes: 64 * 1024,
+            mailbox_depth: 1024,
+            hand_off_wait: Duration::from_secs(1),
+            drain_deadline: Duration::from_secs(10),
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! A connected stream socket on its way from one owner to another.
+
+use std::fmt;
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+/// Where a peer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum PeerAddr {
+    /// An internet address with its port.
+    Ip(SocketAddr),
+    /// A Unix-domain socket; its client has no name.
+    Unix,
+}
+
+impl PeerAddr {
+    /// The internet address; `None` for a Unix-domain socket.
+    #[must_use]
+    pub const fn ip(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Ip(addr) => Some(*addr),
+            Self::Unix => None,
+        }
+    }
+}
+
+impl fmt::Display for PeerAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(addr) => addr.fmt(f),
+            Self::Unix => f.write_str("unix"),
+        }
+    }
+}
+
+/// A connected, non-blocking stream socket.
+#[derive(Debug)]
+pub struct Socket {
+    fd: OwnedFd,
+    peer: PeerAddr,
+}
+
+impl Socket {
+    pub(crate) const fn new(fd: OwnedFd, peer: PeerAddr) -> Self {
+        Self { fd, peer }
+    }
+
+    /// Where the peer is.
+    #[must_use]
+    pub const fn peer(&self) -> PeerAddr {
+        self.peer
+    }
+
+    /// The TCP stream, still non-blocking.
+    ///
+    /// # Errors
+    /// The socket itself comes back when it is a Unix-domain one.
+    pub fn into_tcp(self) -> Result<TcpStream, Self> {
+        match self.peer {
+            PeerAddr::Ip(_) => Ok(self.fd.into()),
+            PeerAddr::Unix => Err(self),
+        }
+    }
+
+    /// The Unix-domain stream, still non-blocking.
+    ///
+    /// # Errors
+    /// The socket itself comes back when it is a TCP one.
+    pub fn into_unix(self) -> Result<UnixStream, Self> {
+        match self.peer {
+            PeerAddr::Unix => Ok(self.fd.into()),
+            PeerAddr::Ip(_) => Err(self),
+        }
+    }
+
+    pub(crate) fn into_fd(self) -> (OwnedFd, PeerAddr) {
+        (self.fd, self.peer)
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
