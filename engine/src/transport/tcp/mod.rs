@@ -1,0 +1,462 @@
+//! The kernel's TCP (and Unix-domain sockets) through mio.
+//!
+//! What it spares, beyond the plain loop: the listener passes `TCP_NODELAY` on; a new connection is read before it
+//! is registered, and registered only if it outlives its first turn; closing needs no deregistration.
+
+mod listen;
+mod sockopt;
+
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::unix::SourceFd;
+use mio::{Interest, Poll, Token};
+use rustix::io::Errno;
+use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown, SocketAddrAny};
+use socket2::{Domain, Protocol, Type};
+
+pub use listen::{Endpoint, EndpointParseError, ListenError, ListenOptions, Listener};
+
+use super::{
+    Close, ConnId, Event, More, PeerAddr, Push, Ready, Recv, Slab, Socket, Transport, TransportCounters, Wake,
+};
+use crate::time::Instant64;
+
+const WAKE: Token = Token(usize::MAX);
+const LISTENER_LAST: usize = usize::MAX - 1;
+const LISTENERS_MAX: usize = 1024;
+const EVENTS_PER_POLL: usize = 1024;
+/// Four full TLS records, and small enough to stay in the cache.
+const SCRATCH_BYTES: usize = 64 * 1024;
+/// How long accepting rests when not even the spare descriptor helped.
+const ACCEPT_REST: Duration = Duration::from_millis(20);
+
+/// What a [`Tcp`] is made of.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Config {
+    /// Where it accepts; empty for a worker or a client.
+    pub listeners: Vec<Listener>,
+    /// See [`Limits::accepts_per_turn`](crate::Limits::accepts_per_turn).
+    pub accepts_per_turn: usize,
+    /// See [`Limits::connections_per_shard`](crate::Limits::connections_per_shard).
+    pub connections_max: usize,
+}
+
+impl Config {
+    /// A transport that accepts on `listeners`, within the default limits.
+    #[must_use]
+    pub fn new(listeners: Vec<Listener>) -> Self {
+        let limits = crate::Limits::default();
+        Self { listeners, accepts_per_turn: limits.accepts_per_turn, connections_max: limits.connections_per_shard }
+    }
+}
+
+/// Wakes a [`Tcp`] from another thread.
+#[derive(Clone, Debug)]
+pub struct TcpWaker(Arc<mio::Waker>);
+
+impl Wake for TcpWaker {
+    fn wake(&self) {
+        // It fails only when the poller is gone, and then there is nobody to wake.
+        let _ = self.0.wake();
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Interests {
+    /// Not yet known to the poller.
+    None,
+    Read,
+    ReadWrite,
+}
+
+#[derive(Debug)]
+struct Conn {
+    fd: OwnedFd,
+    peer: PeerAddr,
+    interests: Interests,
+    /// A send came back short and nobody was told yet that there is room.
+    wants_writable: bool,
+    /// An event said that the stream has ended: only a read of 0 ends the drain.
+    read_closed: bool,
+}
+
+#[derive(Debug)]
+struct ListenerState {
+    listener: Listener,
+    /// It may have connections: it has not yet said "would block" since its last event.
+    ready: bool,
+}
+
+/// The kernel's TCP, for one shard, worker or client.
+#[derive(Debug)]
+pub struct Tcp {
+    poll: Poll,
+    events: mio::Events,
+    waker: Arc<mio::Waker>,
+    listeners: Vec<ListenerState>,
+    conns: Slab<Conn>,
+    /// Connections that the poller does not know yet.
+    fresh: Vec<ConnId>,
+    scratch: Box<[u8]>,
+    zero: Instant,
+    accepting: bool,
+    accepts_per_turn: usize,
+    connections_max: usize,
+    /// Given up for a moment to shed a connection when descriptors run out.
+    spare: Option<OwnedFd>,
+    accept_rests_until: Option<Instant64>,
+    counters: TransportCounters,
+}
+
+impl Tcp {
+    /// Makes the transport, on the thread that will drive it or before that thread starts.
+    ///
+    /// # Errors
+    /// The system gives no poller, or the listeners cannot be registered with it.
+    pub fn new(config: Config) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let waker = Arc::new(mio::Waker::new(poll.registry(), WAKE)?);
+        if config.listeners.len() > LISTENERS_MAX {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "more than 1024 listeners"));
+        }
+        for (i, l) in config.listeners.iter().enumerate() {
+            let token = Token(LISTENER_LAST - i);
+            poll.registry().register(&mut SourceFd(&l.fd().as_raw_fd()), token, Interest::READABLE)?;
+        }
+        let spare = config.listeners.first().map(|l| l.fd().as_fd().try_clone_to_owned()).transpose()?;
+        Ok(Self {
+            poll,
+            events: mio::Events::with_capacity(EVENTS_PER_POLL),
+            waker,
+            listeners: config.listeners.into_iter().map(|listener| ListenerState { listener, ready: false }).collect(),
+            conns: Slab::default(),
+            fresh: Vec::new(),
+            scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
+            zero: Instant::now(),
+            accepting: true,
+            accepts_per_turn: config.accepts_per_turn,
+            connections_max: config.connections_max,
+            spare,
+            accept_rests_until: None,
+            counters: TransportCounters::default(),
+        })
+    }
+
+    /// Whether the next poll would find something to accept without waiting.
+    fn may_accept(&self) -> bool {
+        self.accepting && self.conns.len() < self.connections_max && self.listeners.iter().any(|l| l.ready)
+    }
+
+    fn timeout(&self, deadline: Option<Instant64>) -> Option<Duration> {
+        let now = self.now();
+        let mut until = deadline;
+        if self.may_accept() {
+            let retry = self.accept_rests_until.unwrap_or(now);
+            until = Some(until.map_or(retry, |d| d.min(retry)));
+        }
+        until.map(|d| d.since(now))
+    }
+
+    fn accept_ready(&mut self, events: &mut Vec<Event>) {
+        if let Some(rest) = self.accept_rests_until {
+            if self.now() < rest {
+                return;
+            }
+            self.accept_rests_until = None;
+        }
+        let mut budget = self.accepts_per_turn;
+        for i in 0..self.listeners.len() {
+            while self.listeners[i].ready && budget > 0 && self.conns.len() < self.connections_max {
+                budget -= 1;
+                match self.accept_one(i) {
+                    Ok(Some(conn)) => {
+                        let ready = Ready { accepted: true, readable: true, ..Ready::default() };
+                        events.push(Event { conn, ready });
+                    }
+                    Ok(None) => self.listeners[i].ready = false,
+                    Err(Errno::MFILE | Errno::NFILE) => self.shed(i),
+                    // The connection was gone before it was accepted; others may wait behind it.
+                    Err(Errno::CONNABORTED | Errno::INTR | Errno::PROTO) => self.counters.accepts_failed += 1,
+                    Err(_) => {
+                        self.counters.accepts_failed += 1;
+                        self.rest();
+                        return;
+                    }
+                }
+                if self.accept_rests_until.is_some() {
+                    return;
+                }
+            }
+        }
+    }
+
+    fn accept_one(&mut self, listener: usize) -> Result<Option<ConnId>, Errno> {
+        let l = &self.listeners[listener].listener;
+        let (fd, addr) = match accept_nonblocking(l.fd()) {
+            Ok(accepted) => accepted,
+            Err(Errno::AGAIN) => return Ok(None),
+            Err(e) => return Err(e),
+        };
+        let peer = if l.is_unix() {
+            PeerAddr::Unix
+        } else {
+            match addr.and_then(|a| SocketAddr::try_from(a).ok()) {
+                Some(addr) => PeerAddr::Ip(addr),
+                None => return Err(Errno::CONNABORTED),
+            }
+        };
+        Ok(Some(self.insert(fd, peer)))
+    }
+
+    /// No descriptor is left: gives the spare one up to take a connection off the backlog and close it, so that
+    /// its peer learns at once and the listener does not stay ready for ever.
+    fn shed(&mut self, listener: usize) {
+        drop(self.spare.take());
+        match accept_nonblocking(self.listeners[listener].listener.fd()) {
+            Ok(_) => self.counters.accepts_shed_no_descriptor += 1,
+            Err(Errno::AGAIN) => self.listeners[listener].ready = false,
+            Err(_) => self.rest(),
+        }
+        match self.listeners[listener].listener.fd().as_fd().try_clone_to_owned() {
+            Ok(fd) => self.spare = Some(fd),
+            // Another thread took the descriptor meanwhile: wait rather than spin.
+            Err(_) => self.rest(),
+        }
+    }
+
+    fn rest(&mut self) {
+        self.accept_rests_until = Some(self.now() + ACCEPT_REST);
+    }
+
+    fn insert(&mut self, fd: OwnedFd, peer: PeerAddr) -> ConnId {
+        let conn = Conn { fd, peer, interests: Interests::None, wants_writable: false, read_closed: false };
+        let id = self.conns.insert(conn);
+        self.fresh.push(id);
+        id
+    }
+
+    fn take_events(&mut self, out: &mut Vec<Event>) {
+        for event in &self.events {
+            let token = event.token();
+            if token == WAKE {
+                continue;
+            }
+            if token.0 > LISTENER_LAST - LISTENERS_MAX {
+                if let Some(l) = self.listeners.get_mut(LISTENER_LAST - token.0) {
+                    l.ready = true;
+                }
+                continue;
+            }
+            let id = conn_of(token);
+            let Some(conn) = self.conns.get_mut(id) else { continue };
+            let read_closed = event.is_read_closed() || event.is_error();
+            conn.read_closed |= read_closed;
+            let ready = Ready {
+                accepted: false,
+                readable: event.is_readable() || read_closed,
+                writable: event.is_writable() && conn.wants_writable,
+                read_closed,
+            };
+            conn.wants_writable &= !ready.writable;
+            if ready != Ready::default() {
+                out.push(Event { conn: id, ready });
+            }
+        }
+    }
+}
+
+impl Transport for Tcp {
+    type Waker = TcpWaker;
+
+    fn now(&self) -> Instant64 {
+        Instant64::from_nanos(u64::try_from(self.zero.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    fn poll(&mut self, deadline: Option<Instant64>, events: &mut Vec<Event>) -> io::Result<()> {
+        let timeout = self.timeout(deadline);
+        if let Err(e) = self.poll.poll(&mut self.events, timeout) {
+            if e.kind() != io::ErrorKind::Interrupted {
+                return Err(e);
+            }
+            self.events.clear();
+        }
+        self.take_events(events);
+        if self.may_accept() {
+            self.accept_ready(events);
+        }
+        Ok(())
+    }
+
+    fn recv<R>(&mut self, id: ConnId, max: usize, f: impl FnOnce(&mut [u8]) -> R) -> io::Result<Recv<R>> {
+        let conn = self.conns.get(id).ok_or(io::ErrorKind::NotConnected)?;
+        let max = max.min(self.scratch.len());
+        let n = loop {
+            match rustix::io::read(&conn.fd, &mut self.scratch[..max]) {
+                Ok(n) => break n,
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Ok(Recv::WouldBlock),
+                Err(e) => return Err(e.into()),
+            }
+        };
+        if n == 0 {
+            return Ok(Recv::Eof);
+        }
+        // A short read has drained the socket, but a FIN behind it gives no further event.
+        let more = if n < max && !conn.read_closed { More::No } else { More::Maybe };
+        Ok(Recv::Data(f(&mut self.scratch[..n]), more))
+    }
+
+    fn send(&mut self, id: ConnId, bufs: &[IoSlice<'_>], push: Push) -> io::Result<usize> {
+        let conn = self.conns.get_mut(id).ok_or(io::ErrorKind::NotConnected)?;
+        let mut flags = SendFlags::NOSIGNAL;
+        #[cfg(target_os = "linux")]
+        if push == Push::BeforeClose {
+            flags |= SendFlags::MORE;
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = push;
+        let wanted: usize = bufs.iter().map(|b| b.len()).sum();
+        let sent = loop {
+            let result = match bufs {
+                [one] => rustix::net::send(&conn.fd, one, flags),
+                many => rustix::net::sendmsg(&conn.fd, many, &mut SendAncillaryBuffer::default(), flags),
+            };
+            match result {
+                Ok(n) => break n,
+                Err(Errno::INTR) => {}
+                // A connect that has not ended yet answers either, by platform.
+                Err(Errno::AGAIN | Errno::NOTCONN) => break 0,
+                Err(e) => return Err(e.into()),
+            }
+        };
+        if sent < wanted {
+            conn.wants_writable = true;
+            if conn.interests == Interests::Read {
+                let both = Interest::READABLE | Interest::WRITABLE;
+                self.poll.registry().reregister(&mut SourceFd(&conn.fd.as_raw_fd()), token_of(id), both)?;
+                conn.interests = Interests::ReadWrite;
+            }
+        }
+        Ok(sent)
+    }
+
+    fn shutdown(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.get(id) {
+            // It fails only on a connection that is broken already, which the next read will say.
+            let _ = rustix::net::shutdown(&conn.fd, Shutdown::Write);
+        }
+    }
+
+    fn close(&mut self, id: ConnId, how: Close) {
+        let Some(conn) = self.conns.remove(id) else { return };
+        if how == Close::Abort {
+            // On failure the close below is merely more polite than asked.
+            let _ = rustix::net::sockopt::set_socket_linger(&conn.fd, Some(Duration::ZERO));
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        for id in self.fresh.drain(..) {
+            let Some(conn) = self.conns.get_mut(id) else { continue };
+            let (interest, interests) = if conn.wants_writable {
+                (Interest::READABLE | Interest::WRITABLE, Interests::ReadWrite)
+            } else {
+                (Interest::READABLE, Interests::Read)
+            };
+            self.poll.registry().register(&mut SourceFd(&conn.fd.as_raw_fd()), token_of(id), interest)?;
+            conn.interests = interests;
+        }
+        Ok(())
+    }
+
+    fn accepting(&mut self, on: bool) {
+        self.accepting = on;
+    }
+
+    fn stop_listening(&mut self) {
+        self.listeners.clear();
+        self.spare = None;
+    }
+
+    fn connect(&mut self, to: SocketAddr, from: Option<SocketAddr>) -> io::Result<ConnId> {
+        let socket = socket2::Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_nonblocking(true)?;
+        socket.set_tcp_nodelay(true)?;
+        #[cfg(target_os = "linux")]
+        {
+            // The ACK of the SYN-ACK then rides on the first data.
+            rustix::net::sockopt::set_tcp_quickack(&socket, false)?;
+            if from.is_some() {
+                sockopt::set_bind_address_no_port(&socket)?;
+            }
+        }
+        if let Some(from) = from {
+            socket.bind(&from.into())?;
+        }
+        match socket.connect(&to.into()) {
+            Ok(()) => {}
+            Err(e) if e.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => {}
+            Err(e) => return Err(e),
+        }
+        let id = self.insert(socket.into(), PeerAddr::Ip(to));
+        if let Some(conn) = self.conns.get_mut(id) {
+            conn.wants_writable = true;
+        }
+        Ok(id)
+    }
+
+    fn adopt(&mut self, socket: Socket) -> io::Result<ConnId> {
+        let (fd, peer) = socket.into_fd();
+        Ok(self.insert(fd, peer))
+    }
+
+    fn into_socket(&mut self, id: ConnId) -> Option<Socket> {
+        let conn = self.conns.remove(id)?;
+        if conn.interests != Interests::None {
+            // Another poller takes it over; ours would go on reporting it.
+            let _ = self.poll.registry().deregister(&mut SourceFd(&conn.fd.as_raw_fd()));
+        }
+        Some(Socket::new(conn.fd, conn.peer))
+    }
+
+    fn waker(&self) -> TcpWaker {
+        TcpWaker(Arc::clone(&self.waker))
+    }
+
+    fn peer(&self, id: ConnId) -> Option<PeerAddr> {
+        self.conns.get(id).map(|c| c.peer)
+    }
+
+    fn counters(&self) -> TransportCounters {
+        self.counters
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn accept_nonblocking(fd: &OwnedFd) -> Result<(OwnedFd, Option<SocketAddrAny>), Errno> {
+    use rustix::net::SocketFlags;
+    rustix::net::acceptfrom_with(fd, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn accept_nonblocking(fd: &OwnedFd) -> Result<(OwnedFd, Option<SocketAddrAny>), Errno> {
+    let (fd, addr) = rustix::net::acceptfrom(fd)?;
+    rustix::io::ioctl_fionbio(&fd, true)?;
+    rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC)?;
+    Ok((fd, addr))
+}
+
+/// Slot and generation in one word: every platform that we build for has 64 bits.
+const fn token_of(id: ConnId) -> Token {
+    Token(id.slot() | (id.generation() as usize) << 32)
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "takes apart what token_of put together")]
+const fn conn_of(token: Token) -> ConnId {
+    ConnId::new(token.0 as u32, (token.0 >> 32) as u32)
+}
