@@ -1,5 +1,6 @@
 //! A TLS handshake engine.
 pub mod error;
+pub mod handshake;
 pub mod limits;
 pub mod time;
 pub mod transport;
