@@ -1,6 +1,7 @@
 //! A TLS handshake engine.
 pub mod error;
 pub mod limits;
+pub mod shard;
 pub mod time;
 pub mod transport;
 
