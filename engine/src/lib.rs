@@ -2,6 +2,7 @@
 pub mod error;
 pub mod handshake;
 pub mod limits;
+pub mod shard;
 pub mod time;
 pub mod transport;
 

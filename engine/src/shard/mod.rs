@@ -1,0 +1,3 @@
+//! One thread's share of the engine.
+
+pub mod timers;
