@@ -1,9 +1,22 @@
 //! A TLS handshake engine.
+pub mod crypto;
+pub mod engine;
 pub mod error;
 pub mod handshake;
+pub mod identity;
 pub mod limits;
+pub mod metrics;
+pub mod peer;
+mod protocol;
+pub mod selection;
 pub mod shard;
 pub mod time;
 pub mod transport;
 
+pub use engine::{Builder, Engine, Handle, Pin, Placement, StartError};
+pub use error::{Culprit, Refusal};
+pub use handshake::HandshakeFacts;
 pub use limits::Limits;
+pub use protocol::Protocol;
+pub use rustls;
+pub use shard::{Mailbox, Negotiated, Parts, Stream, Worker};

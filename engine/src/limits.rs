@@ -24,6 +24,9 @@ pub struct Limits {
     /// How long a refused or finished connection is read from and thrown away after our FIN, so that the peer can
     /// read our last bytes. Met: reset.
     pub linger: Duration,
+    /// How long a connection of the [`close`](crate::Protocol::close) protocol waits for the peer's close_notify. Met:
+    /// close.
+    pub close_wait: Duration,
     /// Received plaintext that a worker has not yet taken. Met: the socket is not read until it has.
     pub stream_read_bytes: usize,
     /// Plaintext that a worker has written and the socket has not taken. Met: the worker's write waits.
@@ -47,6 +50,7 @@ impl Default for Limits {
             handshake_bytes: 64 * 1024,
             handshake_deadline: Duration::from_secs(10),
             linger: Duration::from_secs(2),
+            close_wait: Duration::from_secs(10),
             stream_read_bytes: 64 * 1024,
             stream_write_bytes: 64 * 1024,
             mailbox_depth: 1024,

@@ -21,7 +21,9 @@ use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 
 pub use slab::{ConnId, Slab};
-pub use socket::{PeerAddr, Socket};
+pub use socket::Socket;
+
+pub use crate::peer::PeerAddr;
 
 use crate::time::Instant64;
 
@@ -54,6 +56,8 @@ pub enum More {
     Maybe,
     /// Drained: the next bytes come with a new `readable`.
     No,
+    /// Drained, and the stream ends here: the next call would say [`Recv::Eof`].
+    End,
 }
 
 /// What [`Transport::recv`] found.

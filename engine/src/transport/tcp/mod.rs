@@ -74,6 +74,15 @@ enum Interests {
     ReadWrite,
 }
 
+/// What the poller said about the end of the received stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Open,
+    Fin,
+    /// The next read tells which.
+    Error,
+}
+
 #[derive(Debug)]
 struct Conn {
     fd: OwnedFd,
@@ -81,8 +90,7 @@ struct Conn {
     interests: Interests,
     /// A send came back short and nobody was told yet that there is room.
     wants_writable: bool,
-    /// An event said that the stream has ended: only a read of 0 ends the drain.
-    read_closed: bool,
+    end: End,
 }
 
 #[derive(Debug)]
@@ -234,7 +242,7 @@ impl Tcp {
     }
 
     fn insert(&mut self, fd: OwnedFd, peer: PeerAddr) -> ConnId {
-        let conn = Conn { fd, peer, interests: Interests::None, wants_writable: false, read_closed: false };
+        let conn = Conn { fd, peer, interests: Interests::None, wants_writable: false, end: End::Open };
         let id = self.conns.insert(conn);
         self.fresh.push(id);
         id
@@ -255,7 +263,11 @@ impl Tcp {
             let id = conn_of(token);
             let Some(conn) = self.conns.get_mut(id) else { continue };
             let read_closed = event.is_read_closed() || event.is_error();
-            conn.read_closed |= read_closed;
+            if event.is_error() {
+                conn.end = End::Error;
+            } else if read_closed && conn.end == End::Open {
+                conn.end = End::Fin;
+            }
             let ready = Ready {
                 accepted: false,
                 readable: event.is_readable() || read_closed,
@@ -306,8 +318,12 @@ impl Transport for Tcp {
         if n == 0 {
             return Ok(Recv::Eof);
         }
-        // A short read has drained the socket, but a FIN behind it gives no further event.
-        let more = if n < max && !conn.read_closed { More::No } else { More::Maybe };
+        // A short read has drained the socket; a FIN that is known to be behind it gives no further event.
+        let more = match (n < max, conn.end) {
+            (true, End::Open) => More::No,
+            (true, End::Fin) => More::End,
+            (false, _) | (true, End::Error) => More::Maybe,
+        };
         Ok(Recv::Data(f(&mut self.scratch[..n]), more))
     }
 

@@ -1,0 +1,42 @@
+//! Where the engine's cryptography comes from.
+//!
+//! One seam: the [`CryptoProvider`] made here is what every TLS configuration of the engine uses, and
+//! [`Prepare`] is called once per turn with all complete ClientHellos, so that a provider which computes in
+//! batches can take the place of this one without the handshake code knowing.
+
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::{NamedGroup, SupportedCipherSuite};
+
+/// The engine's provider: aws-lc-rs with X25519MLKEM768, X25519, P-256 and P-384.
+///
+/// The order is that of our preference; a client whose key shares lack our first choice but hold another keeps its
+/// one round trip (rustls prefers a group with a share).
+#[must_use]
+pub fn provider() -> CryptoProvider {
+    use aws_lc_rs::kx_group::{SECP256R1, SECP384R1, X25519, X25519MLKEM768};
+    CryptoProvider { kx_groups: vec![X25519MLKEM768, X25519, SECP256R1, SECP384R1], ..aws_lc_rs::default_provider() }
+}
+
+/// The provider without what `keep` turns down; for tests and for those who must restrict it.
+#[must_use]
+pub fn provider_with(
+    keep: impl Fn(NamedGroup) -> bool,
+    suites: impl Fn(&SupportedCipherSuite) -> bool,
+) -> CryptoProvider {
+    let mut provider = provider();
+    provider.kx_groups.retain(|g| keep(g.name()));
+    provider.cipher_suites.retain(|s| suites(s));
+    provider
+}
+
+/// What can be computed for all handshakes of a turn together.
+///
+/// The shard calls it between reading all ClientHellos of the turn and advancing the first of them.
+pub trait Prepare {
+    /// Sees the raw ClientHello messages of the turn; whatever it computes is found by the provider's own
+    /// operations later in the same turn.
+    fn prepare(&mut self, hellos: &[&[u8]]);
+
+    /// The turn is over: what was not used is wiped.
+    fn finish(&mut self);
+}

@@ -1,0 +1,547 @@
+//! The embedding API: [`Builder`] to [`Engine`], and a [`Handle`] on it.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use rustls::pki_types::UnixTime;
+
+use crate::error::Culprit;
+use crate::handshake::{Blueprint, Live, ProtocolTls, Sources};
+use crate::identity::{CertificateSet, IdentityWarning};
+use crate::limits::Limits;
+use crate::metrics::{Counters, Metrics};
+use crate::protocol::Protocol;
+use crate::selection::{Policy, SelectionError, Table, WithoutAlpn};
+use crate::shard::{Control, Destination, Mailbox, Negotiated, Shard, ShardConfig};
+use crate::transport::Wake;
+use crate::transport::tcp::{self, Endpoint, ListenError, ListenOptions, Listener, Tcp, TcpWaker};
+
+/// Where workers run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Placement {
+    /// On the shard that did the handshake: no queue, no second core's cache; but a handler's work delays handshakes.
+    #[default]
+    SharedCore,
+    /// On this many threads of their own.
+    Threads(usize),
+}
+
+/// Which cores the shards are pinned to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Pin {
+    /// One core each, when there are enough.
+    #[default]
+    Auto,
+    /// Wherever the scheduler puts them.
+    Off,
+    /// Shard `i` on the `i`-th of these, and around again.
+    Cores(Vec<usize>),
+}
+
+/// Why an engine did not start.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StartError {
+    /// Nothing to listen on.
+    NoEndpoint,
+    /// A protocol has no certificates of its own and the engine has none for all.
+    NoCertificates {
+        /// The protocol's ALPN ID.
+        protocol: String,
+    },
+    /// A fallback or a default names a protocol that is not registered.
+    UnknownProtocol {
+        /// The name.
+        protocol: String,
+    },
+    /// Zero shards, or zero worker threads.
+    NoThreads,
+    /// The registered protocols do not make a table.
+    Selection(SelectionError),
+    /// An endpoint cannot be listened on.
+    Listen(ListenError),
+    /// rustls refuses the configuration.
+    Tls(rustls::Error),
+    /// The system gives no thread or no poller.
+    System(io::Error),
+}
+
+impl StartError {
+    /// Whose fault it is.
+    #[must_use]
+    pub const fn culprit(&self) -> Culprit {
+        match self {
+            Self::System(_) => Culprit::Local,
+            _ => Culprit::Config,
+        }
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoEndpoint => f.write_str("nothing to listen on: give the builder an endpoint"),
+            Self::NoCertificates { protocol } => {
+                write!(f, "protocol `{protocol}` has no certificate: give it a set, or the engine one for all")
+            }
+            Self::UnknownProtocol { protocol } => {
+                write!(f, "protocol `{protocol}` is named as fallback or default but not registered")
+            }
+            Self::NoThreads => f.write_str("at least one shard, and one worker thread where any are asked for"),
+            Self::Selection(e) => e.fmt(f),
+            Self::Listen(e) => e.fmt(f),
+            Self::Tls(e) => write!(f, "TLS configuration: {e}"),
+            Self::System(e) => write!(f, "cannot start a thread: {e}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Selection(e) => Some(e),
+            Self::Listen(e) => Some(e),
+            Self::Tls(e) => Some(e),
+            Self::System(e) => Some(e),
+            _ => None,
+        }
+    }
+}
+
+/// What an engine is made of.
+#[derive(Debug)]
+#[must_use]
+pub struct Builder {
+    endpoints: Vec<Endpoint>,
+    listen: ListenOptions,
+    shards: Option<usize>,
+    pin: Pin,
+    placement: Placement,
+    certificates: Option<Arc<CertificateSet>>,
+    protocols: Vec<Protocol>,
+    policy: Policy,
+    fallback: Option<Vec<u8>>,
+    without_alpn: Option<Vec<u8>>,
+    tickets: usize,
+    limits: Limits,
+    sources: Sources,
+    #[cfg(feature = "tokio")]
+    runtime: Option<tokio::runtime::Handle>,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self {
+            endpoints: Vec::new(),
+            listen: ListenOptions::default(),
+            shards: None,
+            pin: Pin::default(),
+            placement: Placement::default(),
+            certificates: None,
+            protocols: Vec::new(),
+            policy: Policy::default(),
+            fallback: None,
+            without_alpn: None,
+            tickets: 1,
+            limits: Limits::default(),
+            sources: Sources::default(),
+            #[cfg(feature = "tokio")]
+            runtime: None,
+        }
+    }
+}
+
+impl Builder {
+    /// Listens there as well.
+    pub fn listen(mut self, endpoint: impl Into<Endpoint>) -> Self {
+        self.endpoints.push(endpoint.into());
+        self
+    }
+
+    /// How to listen: backlog, deferred accept.
+    pub fn listen_options(self, listen: ListenOptions) -> Self {
+        Self { listen, ..self }
+    }
+
+    /// This many shards instead of one per core that the process may use.
+    pub fn shards(self, shards: usize) -> Self {
+        Self { shards: Some(shards), ..self }
+    }
+
+    /// Which cores the shards are pinned to.
+    pub fn pin(self, pin: Pin) -> Self {
+        Self { pin, ..self }
+    }
+
+    /// Where workers run.
+    pub fn workers(self, placement: Placement) -> Self {
+        Self { placement, ..self }
+    }
+
+    /// The certificates of all protocols that have none of their own.
+    pub fn certificates(self, set: impl Into<Arc<CertificateSet>>) -> Self {
+        Self { certificates: Some(set.into()), ..self }
+    }
+
+    /// Registers a protocol after, and so below in preference, those that are there.
+    pub fn protocol(mut self, protocol: Protocol) -> Self {
+        self.protocols.push(protocol);
+        self
+    }
+
+    /// Who chooses among the protocols that both sides have.
+    pub fn policy(self, policy: Policy) -> Self {
+        Self { policy, ..self }
+    }
+
+    /// The protocol for clients whose ALPN offer holds none of ours; without one they are refused with
+    /// `no_application_protocol` (RFC 7301 section 3.2).
+    pub fn fallback(self, id: impl Into<Vec<u8>>) -> Self {
+        Self { fallback: Some(id.into()), ..self }
+    }
+
+    /// The protocol for clients that offer no ALPN; without one they are refused.
+    pub fn without_alpn(self, id: impl Into<Vec<u8>>) -> Self {
+        Self { without_alpn: Some(id.into()), ..self }
+    }
+
+    /// Session tickets after each full TLS 1.3 handshake: 1 unless said otherwise; 0 turns resumption off.
+    pub fn tickets(self, tickets: usize) -> Self {
+        Self { tickets, ..self }
+    }
+
+    /// The limits.
+    pub fn limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
+    }
+
+    /// Where cryptography, wall clock and ticket keys come from.
+    pub fn sources(self, sources: Sources) -> Self {
+        Self { sources, ..self }
+    }
+
+    /// Enters this runtime on every shard and worker thread, so that handlers may use tokio's timers, sockets and
+    /// `spawn`. The runtime must outlive the engine.
+    #[cfg(feature = "tokio")]
+    pub fn runtime(self, runtime: tokio::runtime::Handle) -> Self {
+        Self { runtime: Some(runtime), ..self }
+    }
+
+    /// What is wrong with the certificates though they can be served, each with the name of its set.
+    #[must_use]
+    pub fn warnings(&self, now: UnixTime) -> Vec<(String, IdentityWarning)> {
+        let own = self.protocols.iter().filter_map(|p| p.certificates.as_ref());
+        self.certificates
+            .iter()
+            .chain(own)
+            .flat_map(|set| set.identities().iter().map(move |i| (set.name().to_owned(), i)))
+            .flat_map(|(name, identity)| identity.warnings(now).into_iter().map(move |w| (name.clone(), w)))
+            .collect()
+    }
+
+    /// Checks everything, listens, and starts the threads.
+    ///
+    /// # Errors
+    /// The first thing that is wrong; nothing is left running then.
+    pub fn start(self) -> Result<Engine, StartError> {
+        let blueprint = self.blueprint()?;
+        let cores = cores();
+        let shards = self.shards.unwrap_or(cores.len());
+        if shards == 0 || self.placement == Placement::Threads(0) {
+            return Err(StartError::NoThreads);
+        }
+        if self.endpoints.is_empty() {
+            return Err(StartError::NoEndpoint);
+        }
+        let mut listeners: Vec<Vec<Listener>> = (0..shards).map(|_| Vec::new()).collect();
+        let mut endpoints = Vec::new();
+        for endpoint in &self.endpoints {
+            let copies = Listener::bind(endpoint, &self.listen, shards).map_err(StartError::Listen)?;
+            endpoints.extend(copies.first().map(|l| l.endpoint().clone()));
+            for (shard, copy) in listeners.iter_mut().zip(copies) {
+                shard.push(copy);
+            }
+        }
+        let pins = match &self.pin {
+            Pin::Auto if shards <= cores.len() && cores.len() > 1 => cores,
+            Pin::Auto | Pin::Off => Vec::new(),
+            Pin::Cores(cores) => cores.clone(),
+        };
+        let mut engine = Engine { handle: Handle::default(), shards: Vec::new(), workers: Vec::new() };
+        let mut threads = Vec::new();
+        let mut mailboxes = Vec::new();
+        if let Placement::Threads(n) = self.placement {
+            for i in 0..n {
+                let transport = self.transport(Vec::new())?;
+                let (mailbox, receiver) = Mailbox::bounded(self.limits.mailbox_depth);
+                mailboxes.push(mailbox.with_wake(crate::transport::Transport::waker(&transport)));
+                threads.push(ThreadPlan {
+                    name: format!("hf-worker-{i}"),
+                    core: None,
+                    transport,
+                    mail: Some(receiver),
+                    workers: Vec::new(),
+                });
+            }
+        }
+        for (i, listeners) in listeners.into_iter().enumerate() {
+            threads.push(ThreadPlan {
+                name: format!("hf-shard-{i}"),
+                core: pins.get(i % pins.len().max(1)).copied(),
+                transport: self.transport(listeners)?,
+                mail: None,
+                workers: mailboxes.clone(),
+            });
+        }
+        drop(mailboxes);
+        let inner = Arc::new(HandleInner { endpoints, threads: threads.iter().map(ThreadHandle::of).collect() });
+        engine.handle = Handle(inner);
+        for (i, plan) in threads.into_iter().enumerate() {
+            let is_worker = plan.mail.is_some();
+            // On failure the engine is dropped, and with it the threads that run already are told to stop.
+            let join = self.spawn(plan, &engine.handle.0.threads[i], blueprint.live())?;
+            if is_worker { engine.workers.push(join) } else { engine.shards.push(join) }
+        }
+        Ok(engine)
+    }
+
+    fn transport(&self, listeners: Vec<Listener>) -> Result<Tcp, StartError> {
+        let mut config = tcp::Config::new(listeners);
+        config.accepts_per_turn = self.limits.accepts_per_turn;
+        config.connections_max = self.limits.connections_per_shard;
+        Tcp::new(config).map_err(StartError::System)
+    }
+
+    fn spawn(
+        &self,
+        plan: ThreadPlan,
+        handle: &ThreadHandle,
+        live: Live,
+    ) -> Result<JoinHandle<io::Result<()>>, StartError> {
+        let destinations: Vec<Destination> = self.protocols.iter().map(|p| p.destination.clone()).collect();
+        let (limits, control, counters) =
+            (self.limits.clone(), Arc::clone(&handle.control), Arc::clone(&handle.counters));
+        #[cfg(feature = "tokio")]
+        let runtime = self.runtime.clone();
+        let body = move || {
+            #[cfg(feature = "tokio")]
+            let _entered = runtime.as_ref().map(tokio::runtime::Handle::enter);
+            if let Some(core) = plan.core {
+                pin_to(core);
+            }
+            let mut config = ShardConfig::new(live, destinations);
+            config.limits = limits;
+            config.workers = plan.workers;
+            config.mail = plan.mail;
+            config.counters = counters;
+            Shard::new(plan.transport, config).run(&control)
+        };
+        thread::Builder::new().name(plan.name).spawn(body).map_err(StartError::System)
+    }
+
+    fn blueprint(&self) -> Result<Blueprint, StartError> {
+        let mut table = Table::builder().policy(self.policy.clone());
+        for protocol in &self.protocols {
+            table = table.protocol(protocol.id.clone());
+        }
+        if let Some(id) = &self.fallback {
+            table = table.fallback(self.index_of(id)?);
+        }
+        if let Some(id) = &self.without_alpn {
+            table = table.without_alpn(WithoutAlpn::Protocol(self.index_of(id)?));
+        }
+        let table = table.build().map_err(StartError::Selection)?;
+        let mut tls = Vec::new();
+        for p in &self.protocols {
+            let set = p.certificates.as_ref().or(self.certificates.as_ref());
+            let set = set.ok_or_else(|| StartError::NoCertificates { protocol: text(&p.id) })?;
+            tls.push(ProtocolTls {
+                id: Arc::from(&*p.id),
+                certificates: Arc::clone(set),
+                versions: p.versions,
+                tickets: p.tickets.unwrap_or(self.tickets),
+            });
+        }
+        Blueprint::new(table, &tls, &self.sources).map_err(StartError::Tls)
+    }
+
+    fn index_of(&self, id: &[u8]) -> Result<usize, StartError> {
+        let found = self.protocols.iter().position(|p| p.id == id);
+        found.ok_or_else(|| StartError::UnknownProtocol { protocol: text(id) })
+    }
+}
+
+fn text(id: &[u8]) -> String {
+    id.escape_ascii().to_string()
+}
+
+/// A thread before it starts.
+struct ThreadPlan {
+    name: String,
+    core: Option<usize>,
+    transport: Tcp,
+    mail: Option<crossbeam::channel::Receiver<Negotiated>>,
+    workers: Vec<Mailbox>,
+}
+
+#[derive(Debug)]
+struct ThreadHandle {
+    control: Arc<Control>,
+    counters: Arc<Counters>,
+    waker: TcpWaker,
+}
+
+impl ThreadHandle {
+    fn of(plan: &ThreadPlan) -> Self {
+        Self {
+            control: Arc::default(),
+            counters: Arc::default(),
+            waker: crate::transport::Transport::waker(&plan.transport),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct HandleInner {
+    endpoints: Vec<Endpoint>,
+    threads: Vec<ThreadHandle>,
+}
+
+/// Reads an engine's metrics and stops it, from any thread.
+#[derive(Clone, Debug, Default)]
+pub struct Handle(Arc<HandleInner>);
+
+impl Handle {
+    /// Where the engine listens, with the ports that were taken where 0 was asked for.
+    #[must_use]
+    pub fn endpoints(&self) -> &[Endpoint] {
+        &self.0.endpoints
+    }
+
+    /// The first TCP address that it listens on.
+    #[must_use]
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.0.endpoints.iter().find_map(|e| match e {
+            Endpoint::Tcp { addr, .. } => Some(*addr),
+            _ => None,
+        })
+    }
+
+    /// The counters of all threads together.
+    #[must_use]
+    pub fn metrics(&self) -> Metrics {
+        let mut sum = Metrics::default();
+        for thread in &self.0.threads {
+            sum.add(&thread.counters.read());
+        }
+        sum
+    }
+
+    /// Stops listening and lets the connections end, at the latest at the drain's deadline.
+    pub fn drain(&self) {
+        for thread in &self.0.threads {
+            thread.control.drain();
+            thread.waker.wake();
+        }
+    }
+
+    fn wake_all(&self) {
+        self.0.threads.iter().for_each(|t| t.waker.wake());
+    }
+}
+
+/// A running engine. Dropping it asks for a drain and does not wait for it.
+#[derive(Debug)]
+#[must_use = "dropping it stops it"]
+pub struct Engine {
+    handle: Handle,
+    shards: Vec<JoinHandle<io::Result<()>>>,
+    workers: Vec<JoinHandle<io::Result<()>>>,
+}
+
+impl Engine {
+    /// An engine with nothing registered.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// A handle that may be kept anywhere.
+    #[must_use]
+    pub const fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// Waits until the engine has drained, which somebody must have asked its [`Handle`] for.
+    ///
+    /// # Errors
+    /// A thread's poller failed, or the thread panicked: our bug, and the engine may have ended early.
+    pub fn join(mut self) -> io::Result<Metrics> {
+        let mut result = Ok(());
+        for shard in self.shards.drain(..) {
+            result = result.and(joined(shard));
+            // If one ended by itself the others must not go on unseen.
+            if result.is_err() {
+                self.handle.drain();
+            }
+        }
+        // The shards' ends of the mailboxes are gone now; the workers must look.
+        self.handle.wake_all();
+        for worker in self.workers.drain(..) {
+            result = result.and(joined(worker));
+        }
+        result.map(|()| self.handle.metrics())
+    }
+
+    /// Drains and waits.
+    ///
+    /// # Errors
+    /// As for [`join`](Self::join).
+    pub fn shutdown(self) -> io::Result<Metrics> {
+        self.handle.drain();
+        self.join()
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.handle.drain();
+    }
+}
+
+fn joined(thread: JoinHandle<io::Result<()>>) -> io::Result<()> {
+    thread.join().unwrap_or_else(|_| Err(io::Error::other("a thread of the engine panicked")))
+}
+
+/// The cores that this process may use.
+#[cfg(target_os = "linux")]
+fn cores() -> Vec<usize> {
+    use rustix::thread::{CpuSet, sched_getaffinity};
+    match sched_getaffinity(None) {
+        Ok(set) => (0..CpuSet::MAX_CPU).filter(|c| set.is_set(*c)).collect(),
+        Err(_) => (0..thread::available_parallelism().map_or(1, usize::from)).collect(),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn cores() -> Vec<usize> {
+    (0..thread::available_parallelism().map_or(1, usize::from)).collect()
+}
+
+/// Pins the calling thread. A core that is not there leaves it unpinned: slower, not wrong.
+#[cfg(target_os = "linux")]
+fn pin_to(core: usize) {
+    use rustix::thread::{CpuSet, sched_setaffinity};
+    if core < CpuSet::MAX_CPU {
+        let mut set = CpuSet::new();
+        set.set(core);
+        let _ = sched_setaffinity(None, &set);
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn pin_to(_: usize) {}

@@ -1,0 +1,179 @@
+//! The selection table joined with rustls configurations: what handshakes run on.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::server::{NoServerSessionStorage, ProducesTickets};
+use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
+use rustls::{ServerConfig, SupportedProtocolVersion, version};
+
+use crate::identity::{CertificateSet, ClientAuthMode, ticket_domain};
+use crate::selection::{Decision, Table};
+
+static BOTH: &[&SupportedProtocolVersion] = &[&version::TLS13, &version::TLS12];
+
+/// The TLS versions that a protocol allows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TlsVersions {
+    /// TLS 1.3, and 1.2 for clients that have nothing newer.
+    #[default]
+    Tls12And13,
+    /// TLS 1.3 only.
+    Tls13,
+    /// TLS 1.2 only.
+    Tls12,
+}
+
+impl TlsVersions {
+    const fn list(self) -> &'static [&'static SupportedProtocolVersion] {
+        match self {
+            Self::Tls12And13 => BOTH,
+            Self::Tls13 => BOTH.split_at(1).0,
+            Self::Tls12 => BOTH.split_at(1).1,
+        }
+    }
+}
+
+/// How one protocol does TLS.
+#[derive(Clone, Debug)]
+pub struct ProtocolTls {
+    /// Its ALPN protocol ID.
+    pub id: Arc<[u8]>,
+    /// Its identities.
+    pub certificates: Arc<CertificateSet>,
+    /// The versions it allows.
+    pub versions: TlsVersions,
+    /// Session tickets sent after each full TLS 1.3 handshake; 0 turns resumption off, also for TLS 1.2.
+    pub tickets: usize,
+}
+
+/// Where a configuration's cryptography, time and tickets come from; the simulator brings its own.
+#[derive(Clone, Debug)]
+pub struct Sources {
+    /// The cryptography.
+    pub provider: Arc<CryptoProvider>,
+    /// The wall clock, for ticket ages.
+    pub time: Arc<dyn TimeProvider>,
+    /// Makes a sealer of tickets for one ticket domain.
+    pub ticketer: fn() -> Result<Arc<dyn ProducesTickets>, rustls::Error>,
+}
+
+impl Default for Sources {
+    fn default() -> Self {
+        Self {
+            provider: Arc::new(crate::crypto::provider()),
+            time: Arc::new(DefaultTimeProvider),
+            ticketer: aws_lc_rs::Ticketer::new,
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Pair {
+    id: Arc<[u8]>,
+    /// Offers exactly this protocol's ID.
+    with_alpn: ServerConfig,
+    /// Offers none: for a client without ALPN and for a fallback.
+    without_alpn: ServerConfig,
+}
+
+/// The checked configuration of all protocols; shared by the shards, each of which makes its [`Live`] from it.
+#[derive(Clone, Debug)]
+pub struct Blueprint {
+    table: Arc<Table>,
+    pairs: Vec<Pair>,
+}
+
+impl Blueprint {
+    /// Builds the configurations of `protocols`, which stand in the order of `table`'s indices.
+    ///
+    /// Protocols with the same certificate set, client authentication and client CAs share a ticket domain; a
+    /// session never resumes across domains.
+    ///
+    /// # Errors
+    /// rustls refuses a combination of provider and versions, or makes no ticketer.
+    pub fn new(table: Table, protocols: &[ProtocolTls], sources: &Sources) -> Result<Self, rustls::Error> {
+        let mut ticketers: HashMap<[u8; 32], Arc<dyn ProducesTickets>> = HashMap::new();
+        let mut pairs = Vec::with_capacity(protocols.len());
+        for protocol in protocols {
+            let domain = ticket_domain(protocol.certificates.name(), ClientAuthMode::None, &[] as &[&[u8]]);
+            let ticketer = match ticketers.get(&domain) {
+                Some(t) => Arc::clone(t),
+                None => {
+                    let t = (sources.ticketer)()?;
+                    ticketers.insert(domain, Arc::clone(&t));
+                    t
+                }
+            };
+            let without_alpn = config(protocol, sources, ticketer)?;
+            let mut with_alpn = without_alpn.clone();
+            with_alpn.alpn_protocols = vec![protocol.id.to_vec()];
+            pairs.push(Pair { id: Arc::clone(&protocol.id), with_alpn, without_alpn });
+        }
+        Ok(Self { table: Arc::new(table), pairs })
+    }
+
+    /// One shard's own copy, so that handshakes of different shards share no reference count.
+    #[must_use]
+    pub fn live(&self) -> Live {
+        let configs = self
+            .pairs
+            .iter()
+            .map(|p| LiveProtocol {
+                id: Arc::from(&*p.id),
+                with_alpn: Arc::new(p.with_alpn.clone()),
+                without_alpn: Arc::new(p.without_alpn.clone()),
+            })
+            .collect();
+        Live { table: Arc::clone(&self.table), protocols: configs }
+    }
+}
+
+fn config(
+    protocol: &ProtocolTls,
+    sources: &Sources,
+    ticketer: Arc<dyn ProducesTickets>,
+) -> Result<ServerConfig, rustls::Error> {
+    let mut config = ServerConfig::builder_with_details(Arc::clone(&sources.provider), Arc::clone(&sources.time))
+        .with_protocol_versions(protocol.versions.list())?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::clone(&protocol.certificates) as Arc<_>);
+    // The default store preallocates behind a mutex; tickets are stateless.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = protocol.tickets;
+    if protocol.tickets > 0 {
+        config.ticketer = ticketer;
+    }
+    Ok(config)
+}
+
+#[derive(Debug)]
+struct LiveProtocol {
+    id: Arc<[u8]>,
+    with_alpn: Arc<ServerConfig>,
+    without_alpn: Arc<ServerConfig>,
+}
+
+/// One shard's table and configurations.
+#[derive(Debug)]
+pub struct Live {
+    table: Arc<Table>,
+    protocols: Vec<LiveProtocol>,
+}
+
+impl Live {
+    /// The selection table.
+    #[must_use]
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// The configuration and the protocol ID that `decision` names.
+    #[must_use]
+    pub(super) fn configuration(&self, decision: Decision) -> Option<(&Arc<ServerConfig>, &Arc<[u8]>)> {
+        let p = self.protocols.get(usize::from(decision.protocol))?;
+        Some((if decision.alpn { &p.with_alpn } else { &p.without_alpn }, &p.id))
+    }
+}

@@ -1,0 +1,240 @@
+//! The handshake as a state machine over bytes: `Hello -> Negotiating -> Finished | Refused`.
+//!
+//! It knows no socket, no clock and no randomness: time is an argument, and entropy comes from the provider in
+//! its [`Live`] configuration.
+
+use super::facts::{Background, HandshakeFacts};
+use super::hello::{ClientHelloView, Hello, HelloReader};
+use super::live::Live;
+use super::session::Session;
+use crate::error::Refusal;
+use crate::limits::Limits;
+use crate::peer::PeerAddr;
+use crate::time::Instant64;
+
+/// What is told to someone who speaks plain HTTP to a TLS port.
+const HTTP_HINT: &[u8] = b"HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n\
+    This port speaks HTTPS; the request came over plain HTTP.\n";
+
+/// What every transition may read.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    /// The table and the configurations.
+    pub live: &'a Live,
+    /// The limits.
+    pub limits: &'a Limits,
+    /// Where the client is.
+    pub peer: PeerAddr,
+    /// The time now.
+    pub now: Instant64,
+}
+
+/// What arrived for one connection.
+#[derive(Debug)]
+pub struct Input<'a> {
+    /// Bytes, which may be changed in place.
+    pub bytes: &'a mut [u8],
+    /// The peer's direction has ended behind them.
+    pub end: bool,
+}
+
+/// Where bytes stand after [`Handshake::offer`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offered {
+    /// The handshake keeps them; [`Handshake::advance`] is given none.
+    Kept,
+    /// They stay with the caller, who gives the same bytes to [`Handshake::advance`].
+    InPlace,
+}
+
+/// A connection whose handshake is over.
+#[derive(Debug)]
+pub struct Finished {
+    /// The TLS connection.
+    pub session: Session,
+    /// What was settled.
+    pub facts: HandshakeFacts,
+    /// Plaintext that came with the last flight.
+    pub received: Vec<u8>,
+    /// The peer has sent close_notify already.
+    pub peer_closed: bool,
+    /// The peer's direction of the stream has ended already.
+    pub end: bool,
+}
+
+/// What a transition leads to. Whatever it wrote to `out` must be sent in every case.
+#[derive(Debug)]
+pub enum Step {
+    /// The peer's turn.
+    Wait(Handshake),
+    /// Over, well.
+    Finished(Finished),
+    /// Over, badly: send `out`, then close in our direction first, so that the peer can read it.
+    Refused(Refusal),
+}
+
+/// A handshake in progress.
+#[derive(Debug)]
+pub struct Handshake {
+    accepted_at: Instant64,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Hello(Gathering),
+    Negotiating(Negotiating),
+}
+
+/// No complete ClientHello yet, or one that nobody has acted on.
+#[derive(Debug, Default)]
+struct Gathering {
+    reader: HelloReader,
+    /// What arrived in earlier turns.
+    pending: Vec<u8>,
+    hello: Option<Hello>,
+}
+
+/// rustls has the ClientHello.
+#[derive(Debug)]
+struct Negotiating {
+    session: Session,
+    background: Background,
+}
+
+impl Handshake {
+    /// A connection that was just accepted.
+    #[must_use]
+    pub fn new(accepted_at: Instant64) -> Self {
+        Self { accepted_at, state: State::Hello(Gathering::default()) }
+    }
+
+    /// Shows bytes that arrived, before any of the turn's connections advances.
+    ///
+    /// # Errors
+    /// They cannot be the start of a TLS connection, or exceed the limit; [`refuse`] says what to send.
+    pub fn offer(&mut self, bytes: &[u8], limits: &Limits) -> Result<Offered, Refusal> {
+        let State::Hello(g) = &mut self.state else { return Ok(Offered::InPlace) };
+        if g.hello.is_some() {
+            g.pending.extend_from_slice(bytes);
+            return Ok(Offered::Kept);
+        }
+        if g.pending.is_empty() {
+            g.hello = g.reader.read(bytes, limits.client_hello_bytes)?;
+            if g.hello.is_some() {
+                return Ok(Offered::InPlace);
+            }
+            g.pending.extend_from_slice(bytes);
+        } else {
+            g.pending.extend_from_slice(bytes);
+            g.hello = g.reader.read(&g.pending, limits.client_hello_bytes)?;
+        }
+        Ok(Offered::Kept)
+    }
+
+    /// The complete ClientHello that [`offer`](Self::offer) has found and nobody has acted on. `bytes` are those
+    /// that stayed in place.
+    #[must_use]
+    pub fn hello<'a>(&'a self, bytes: &'a [u8], peer: PeerAddr) -> Option<ClientHelloView<'a>> {
+        let State::Hello(g) = &self.state else { return None };
+        let input = if g.pending.is_empty() { bytes } else { &g.pending };
+        Some(g.hello.as_ref()?.view(input, peer.ip()))
+    }
+
+    /// Goes on with what was offered. `out` takes what must be sent.
+    #[must_use]
+    pub fn advance(self, input: Input<'_>, cx: Context<'_>, out: &mut Vec<u8>) -> Step {
+        match self.state {
+            State::Hello(g) => match g.hello {
+                Some(hello) => {
+                    let negotiating = start(hello, g.pending, self.accepted_at, input, cx, out);
+                    negotiating.unwrap_or_else(|refusal| refuse(refusal, out))
+                }
+                None if input.end => Step::Refused(Refusal::Vanished),
+                None => Step::Wait(Self { state: State::Hello(g), ..self }),
+            },
+            State::Negotiating(mut n) => {
+                let mut received = Vec::new();
+                match n.session.receive(input.bytes, &mut received, out) {
+                    Ok(r) => n.settle(received, r.peer_closed, input.end, cx),
+                    Err(e) => Step::Refused(Refusal::Tls(e)),
+                }
+            }
+        }
+    }
+
+    /// Offers and advances at once: for callers without a prepare phase.
+    #[must_use]
+    pub fn step(mut self, input: Input<'_>, cx: Context<'_>, out: &mut Vec<u8>) -> Step {
+        match self.offer(input.bytes, cx.limits) {
+            Ok(Offered::InPlace) => self.advance(input, cx, out),
+            Ok(Offered::Kept) => self.advance(Input { bytes: &mut [], end: input.end }, cx, out),
+            Err(refusal) => refuse(refusal, out),
+        }
+    }
+}
+
+/// Selects, makes the session and gives it the ClientHello.
+fn start(
+    hello: Hello,
+    mut pending: Vec<u8>,
+    accepted_at: Instant64,
+    input: Input<'_>,
+    cx: Context<'_>,
+    out: &mut Vec<u8>,
+) -> Result<Step, Refusal> {
+    let bytes: &mut [u8] = if pending.is_empty() { input.bytes } else { &mut pending };
+    let (mut session, background) = {
+        let view = hello.view(bytes, cx.peer.ip());
+        let decision = cx.live.table().select(&view)?;
+        let Some((config, id)) = cx.live.configuration(decision) else {
+            return Err(Refusal::Tls(rustls::Error::General("a decision outside the table".into())));
+        };
+        let background = Background {
+            index: usize::from(decision.protocol),
+            protocol: id.clone(),
+            server_name: view.server_name().map(Into::into),
+            peer: cx.peer,
+            accepted_at,
+            hello_at: cx.now,
+        };
+        (Session::server(config.clone()).map_err(Refusal::Tls)?, background)
+    };
+    let mut received = Vec::new();
+    let result = if pending.is_empty() {
+        session.receive(input.bytes, &mut received, out)
+    } else {
+        session.receive_owned(pending, &mut received, out)
+    };
+    let r = result.map_err(Refusal::Tls)?;
+    Ok(Negotiating { session, background }.settle(received, r.peer_closed, input.end, cx))
+}
+
+impl Negotiating {
+    /// Finds out where rustls stands now.
+    fn settle(self, received: Vec<u8>, peer_closed: bool, end: bool, cx: Context<'_>) -> Step {
+        if !self.session.common().is_handshaking() {
+            let facts = self.background.settle(self.session.common(), cx.now);
+            return Step::Finished(Finished { session: self.session, facts, received, peer_closed, end });
+        }
+        if peer_closed || end {
+            return Step::Refused(Refusal::Vanished);
+        }
+        if self.session.pending_len() > cx.limits.handshake_bytes {
+            return Step::Refused(Refusal::HandshakeTooLarge);
+        }
+        Step::Wait(Handshake { accepted_at: self.background.accepted_at, state: State::Negotiating(self) })
+    }
+}
+
+/// Refuses a connection that has no TLS configuration yet: writes the alert (RFC 8446 section 6) or the hint that
+/// the peer can understand.
+pub fn refuse(refusal: Refusal, out: &mut Vec<u8>) -> Step {
+    if refusal == Refusal::PlainHttp {
+        out.extend_from_slice(HTTP_HINT);
+    } else if let Some(alert) = refusal.plaintext_alert() {
+        // alert(21), legacy version, two bytes, fatal(2).
+        out.extend_from_slice(&[21, 3, 3, 0, 2, 2, u8::from(alert)]);
+    }
+    Step::Refused(refusal)
+}

@@ -1,0 +1,28 @@
+//! What can be computed for all handshakes of a turn together.
+
+use super::hello::ClientHelloView;
+
+/// The prepare phase of a turn.
+///
+/// rustls calls key exchange and signer synchronously, so whatever is to be computed in a batch must be ready
+/// before the first call. The shard shows every complete ClientHello of the turn, then advances the connections.
+pub trait Prepare {
+    /// Shows one complete ClientHello of this turn.
+    fn see(&mut self, hello: &ClientHelloView<'_>);
+
+    /// All of the turn were shown: compute. What is computed must be found by the provider's own operations.
+    fn prepare(&mut self);
+
+    /// The turn is over: what was not used is wiped.
+    fn finish(&mut self);
+}
+
+/// Computes nothing ahead: each handshake calls the provider as it goes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Unprepared;
+
+impl Prepare for Unprepared {
+    fn see(&mut self, _: &ClientHelloView<'_>) {}
+    fn prepare(&mut self) {}
+    fn finish(&mut self) {}
+}

@@ -1,0 +1,303 @@
+//! A TLS connection over byte slices: rustls' unbuffered API with the bytes it has not yet used.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::client::UnbufferedClientConnection;
+use rustls::server::UnbufferedServerConnection;
+use rustls::unbuffered::{
+    ConnectionState, EncodeError, EncodeTlsData, EncryptError, InsufficientSizeError, UnbufferedStatus, WriteTraffic,
+};
+use rustls::{CommonState, Error, ServerConfig};
+
+/// Either side of rustls' unbuffered API.
+pub trait Unbuffered: sealed::Sealed {
+    /// What rustls keeps for this side.
+    type Data;
+
+    /// One step over `input`; see rustls' documentation.
+    fn process<'c, 'i>(&'c mut self, input: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data>;
+
+    /// What both sides have in common.
+    fn common(&self) -> &CommonState;
+}
+
+impl Unbuffered for UnbufferedServerConnection {
+    type Data = rustls::server::ServerConnectionData;
+
+    fn process<'c, 'i>(&'c mut self, input: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
+        self.process_tls_records(input)
+    }
+
+    fn common(&self) -> &CommonState {
+        self
+    }
+}
+
+impl Unbuffered for UnbufferedClientConnection {
+    type Data = rustls::client::ClientConnectionData;
+
+    fn process<'c, 'i>(&'c mut self, input: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
+        self.process_tls_records(input)
+    }
+
+    fn common(&self) -> &CommonState {
+        self
+    }
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for rustls::server::UnbufferedServerConnection {}
+    impl Sealed for rustls::client::UnbufferedClientConnection {}
+}
+
+/// What [`Session::receive`] has seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Received {
+    /// The peer sent close_notify: no plaintext will follow.
+    pub peer_closed: bool,
+}
+
+/// A TLS connection without a socket: records in, records out.
+///
+/// Bytes of a record that is not yet whole are kept inside; nothing else is.
+pub struct Session<C = UnbufferedServerConnection> {
+    // Boxed: rustls' state is over a kilobyte, and a session moves between states and threads.
+    conn: Box<C>,
+    /// Received bytes that rustls has not taken, in their order.
+    pending: Vec<u8>,
+}
+
+impl<C: Unbuffered> fmt::Debug for Session<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("pending", &self.pending.len()).finish_non_exhaustive()
+    }
+}
+
+impl Session<UnbufferedServerConnection> {
+    /// A server's session that waits for its ClientHello.
+    ///
+    /// # Errors
+    /// rustls refuses the configuration.
+    pub fn server(config: Arc<ServerConfig>) -> Result<Self, Error> {
+        Ok(Self::new(UnbufferedServerConnection::new(config)?))
+    }
+}
+
+impl<C: Unbuffered> Session<C> {
+    /// A session over a connection that was just made.
+    #[must_use]
+    pub fn new(conn: C) -> Self {
+        Self { conn: Box::new(conn), pending: Vec::new() }
+    }
+
+    /// What was negotiated, as far as it is known yet.
+    #[must_use]
+    pub fn common(&self) -> &CommonState {
+        self.conn.common()
+    }
+
+    /// Bytes kept of a record or message that is not yet whole.
+    #[must_use]
+    pub fn pending_len(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Takes `input` in, which may be changed in place: plaintext is appended to `plain`, what must be sent to
+    /// `out`.
+    ///
+    /// # Errors
+    /// The peer broke the protocol; the alert that tells it so is in `out` already.
+    pub fn receive(&mut self, input: &mut [u8], plain: &mut Vec<u8>, out: &mut Vec<u8>) -> Result<Received, Error> {
+        if self.pending.is_empty() {
+            let (used, result) = pump(&mut *self.conn, input, plain, out);
+            if result.is_ok() {
+                self.pending.extend_from_slice(&input[used..]);
+            }
+            return result;
+        }
+        self.pending.extend_from_slice(input);
+        self.receive_pending(plain, out)
+    }
+
+    /// Takes bytes in that the session may keep: what [`receive`](Self::receive) does, without a copy.
+    ///
+    /// # Errors
+    /// As for `receive`.
+    pub fn receive_owned(&mut self, input: Vec<u8>, plain: &mut Vec<u8>, out: &mut Vec<u8>) -> Result<Received, Error> {
+        if self.pending.is_empty() {
+            self.pending = input;
+        } else {
+            self.pending.extend_from_slice(&input);
+        }
+        self.receive_pending(plain, out)
+    }
+
+    fn receive_pending(&mut self, plain: &mut Vec<u8>, out: &mut Vec<u8>) -> Result<Received, Error> {
+        let (used, result) = pump(&mut *self.conn, &mut self.pending, plain, out);
+        if used == self.pending.len() {
+            // Idle connections are many: give the memory back.
+            self.pending = Vec::new();
+        } else {
+            self.pending.drain(..used);
+        }
+        result
+    }
+
+    /// Appends the records that carry `plain` to `out`.
+    ///
+    /// # Errors
+    /// The handshake is not over, our side is closed, or rustls cannot encrypt any more.
+    pub fn send(&mut self, plain: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
+        self.with_traffic(out, |traffic, out| append(out, |room| traffic.encrypt(plain, room)))
+    }
+
+    /// Appends close_notify to `out` (RFC 8446 section 6.1): our side sends nothing after it.
+    ///
+    /// # Errors
+    /// As for [`send`](Self::send).
+    pub fn close(&mut self, out: &mut Vec<u8>) -> Result<(), Error> {
+        self.with_traffic(out, |traffic, out| append(out, |room| traffic.queue_close_notify(room)))
+    }
+
+    fn with_traffic(
+        &mut self,
+        out: &mut Vec<u8>,
+        mut f: impl FnMut(&mut WriteTraffic<'_, C::Data>, &mut Vec<u8>) -> Result<(), EncryptError>,
+    ) -> Result<(), Error> {
+        loop {
+            // With what is pending, because rustls' place in a half-received message counts from its start.
+            let UnbufferedStatus { discard, state, .. } = self.conn.process(&mut self.pending);
+            let result = match state? {
+                ConnectionState::WriteTraffic(mut traffic) => {
+                    Some(f(&mut traffic, out).map_err(|_| Error::EncryptError))
+                }
+                ConnectionState::EncodeTlsData(mut data) => {
+                    encode(&mut data, out)?;
+                    None
+                }
+                ConnectionState::TransmitTlsData(sent) => {
+                    sent.done();
+                    None
+                }
+                // Everything received was taken before, so these say that there is nothing to write on.
+                _ => Some(Err(Error::HandshakeNotComplete)),
+            };
+            self.pending.drain(..discard);
+            if let Some(result) = result {
+                return result;
+            }
+        }
+    }
+}
+
+/// Runs rustls over `input` until it wants more; says how many bytes it has used.
+fn pump<C: Unbuffered>(
+    conn: &mut C,
+    input: &mut [u8],
+    plain: &mut Vec<u8>,
+    out: &mut Vec<u8>,
+) -> (usize, Result<Received, Error>) {
+    let mut used = 0;
+    let mut received = Received::default();
+    loop {
+        let UnbufferedStatus { discard, state, .. } = conn.process(&mut input[used..]);
+        let step = match state {
+            Ok(ConnectionState::EncodeTlsData(mut data)) => encode(&mut data, out).map(|()| true),
+            Ok(ConnectionState::TransmitTlsData(sent)) => {
+                sent.done();
+                Ok(true)
+            }
+            Ok(ConnectionState::ReadTraffic(mut traffic)) => loop {
+                match traffic.next_record() {
+                    None => break Ok(true),
+                    Some(Ok(record)) => plain.extend_from_slice(record.payload),
+                    Some(Err(e)) => break Err(e),
+                }
+            },
+            Ok(ConnectionState::PeerClosed) => {
+                received.peer_closed = true;
+                Ok(true)
+            }
+            Ok(ConnectionState::BlockedHandshake | ConnectionState::WriteTraffic(_) | ConnectionState::Closed) => {
+                Ok(false)
+            }
+            // No configuration of ours accepts early data, so rustls skips it.
+            Ok(_) => Err(Error::General("unexpected state".into())),
+            Err(e) => Err(e),
+        };
+        used += discard;
+        match step {
+            Ok(true) => {}
+            Ok(false) => return (used, Ok(received)),
+            Err(e) => {
+                drain_alert(conn, out);
+                return (used, Err(e));
+            }
+        }
+    }
+}
+
+/// After an error rustls still holds the alert for the peer.
+fn drain_alert<C: Unbuffered>(conn: &mut C, out: &mut Vec<u8>) {
+    loop {
+        match conn.process(&mut []).state {
+            Ok(ConnectionState::EncodeTlsData(mut data)) => {
+                if encode(&mut data, out).is_err() {
+                    return;
+                }
+            }
+            Ok(ConnectionState::TransmitTlsData(sent)) => sent.done(),
+            _ => return,
+        }
+    }
+}
+
+fn encode<D>(data: &mut EncodeTlsData<'_, D>, out: &mut Vec<u8>) -> Result<(), Error> {
+    append(out, |room| data.encode(room)).map_err(|_: EncodeError| Error::General("encoded twice".into()))
+}
+
+/// Appends what `write` writes, asking it first how much room it needs.
+fn append<E: NeedsRoom>(out: &mut Vec<u8>, mut write: impl FnMut(&mut [u8]) -> Result<usize, E>) -> Result<(), E> {
+    let at = out.len();
+    let mut room = 0;
+    loop {
+        out.resize(at + room, 0);
+        match write(&mut out[at..]) {
+            Ok(written) => {
+                out.truncate(at + written);
+                return Ok(());
+            }
+            Err(e) => match e.required() {
+                Some(required) if required > room => room = required,
+                _ => {
+                    out.truncate(at);
+                    return Err(e);
+                }
+            },
+        }
+    }
+}
+
+trait NeedsRoom {
+    fn required(&self) -> Option<usize>;
+}
+
+impl NeedsRoom for EncodeError {
+    fn required(&self) -> Option<usize> {
+        match self {
+            Self::InsufficientSize(InsufficientSizeError { required_size }) => Some(*required_size),
+            Self::AlreadyEncoded => None,
+        }
+    }
+}
+
+impl NeedsRoom for EncryptError {
+    fn required(&self) -> Option<usize> {
+        match self {
+            Self::InsufficientSize(InsufficientSizeError { required_size }) => Some(*required_size),
+            Self::EncryptExhausted => None,
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Counters: one set per shard, written by its thread alone, read by anyone without a lock.
+
+use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use crate::error::RefusalClass;
+use crate::transport::TransportCounters;
+
+/// A number that one thread changes and any thread reads.
+///
+/// Plain loads and stores: with one writer there is nothing to lock, and a reader sees a value that was true.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `n`; only the owning thread may.
+    pub fn add(&self, n: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+    }
+
+    /// Replaces the value; only the owning thread may.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// The value.
+    #[must_use]
+    pub fn read(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// The counters of one shard; see [`Metrics`] for what each counts.
+        #[derive(Debug, Default)]
+        pub struct Counters {
+            $(pub(crate) $name: Counter,)*
+            refused: [Counter; RefusalClass::ALL.len()],
+        }
+
+        /// What was counted since the start, by one shard or by all together.
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct Metrics {
+            $($(#[$doc])* pub $name: u64,)*
+            refused: [u64; RefusalClass::ALL.len()],
+        }
+
+        impl Counters {
+            /// The values now.
+            #[must_use]
+            pub fn read(&self) -> Metrics {
+                Metrics {
+                    $($name: self.$name.read(),)*
+                    refused: core::array::from_fn(|i| self.refused[i].read()),
+                }
+            }
+        }
+
+        impl Metrics {
+            /// Adds another shard's numbers to these.
+            pub fn add(&mut self, other: &Self) {
+                $(self.$name = self.$name.wrapping_add(other.$name);)*
+                for (mine, theirs) in self.refused.iter_mut().zip(other.refused) {
+                    *mine = mine.wrapping_add(theirs);
+                }
+            }
+
+            /// Every counter with its name, refusals by class included.
+            pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+                [$((stringify!($name), self.$name),)*]
+                    .into_iter()
+                    .chain(RefusalClass::ALL.iter().map(|c| (c.name(), self.refused(*c))))
+            }
+        }
+    };
+}
+
+counters! {
+    /// Turns of the loop.
+    turns,
+    /// Connections accepted, or taken in from another thread.
+    opened,
+    /// Connections that ended here.
+    closed,
+    /// Connections that left for a worker thread or for the embedding program.
+    handed_off,
+    /// Handshakes that were completed in full.
+    handshakes_full,
+    /// Handshakes that resumed a session.
+    handshakes_resumed,
+    /// ClientHellos that were complete.
+    hellos,
+    /// Turns in which at least one ClientHello was complete.
+    hello_turns,
+    /// The most ClientHellos that one turn saw together.
+    hellos_per_turn_max,
+    /// Times that a connection met [`Limits::read_bytes_per_turn`](crate::Limits::read_bytes_per_turn).
+    read_budget_met,
+    /// Times that accepting was stopped because no worker had room.
+    accept_pauses,
+    /// Connections that had to be reset because their worker's deadline or the drain's passed.
+    aborted,
+    /// Finished connections that were reset because the peer did not close within
+    /// [`Limits::linger`](crate::Limits::linger).
+    lingered_out,
+    /// Connections that broke TLS's rules after their handshake.
+    faults_after_handshake,
+    /// Handlers that panicked; each took its own connection down and nothing else.
+    handler_panics,
+    /// Connections closed at once because no file descriptor was left.
+    accepts_shed_no_descriptor,
+    /// Accepts that failed for another reason.
+    accepts_failed,
+}
+
+impl Counters {
+    /// Counts a refusal.
+    pub fn refuse(&self, class: RefusalClass) {
+        if let Some(counter) = self.refused.get(class as usize) {
+            counter.add(1);
+        }
+    }
+
+    /// Takes over what the transport counts.
+    pub fn transport(&self, t: TransportCounters) {
+        self.accepts_shed_no_descriptor.set(t.accepts_shed_no_descriptor);
+        self.accepts_failed.set(t.accepts_failed);
+    }
+}
+
+impl Metrics {
+    /// Connections that did not become negotiated ones, by why.
+    #[must_use]
+    pub const fn refused(&self, class: RefusalClass) -> u64 {
+        self.refused[class as usize]
+    }
+
+    /// All refusals together.
+    #[must_use]
+    pub fn refused_total(&self) -> u64 {
+        self.refused.iter().sum()
+    }
+
+    /// All completed handshakes together.
+    #[must_use]
+    pub const fn handshakes(&self) -> u64 {
+        self.handshakes_full + self.handshakes_resumed
+    }
+
+    /// Connections open now.
+    #[must_use]
+    pub const fn open(&self) -> u64 {
+        self.opened.saturating_sub(self.closed + self.handed_off)
+    }
+}
+
+impl fmt::Display for Metrics {
+    /// One `name value` line for each counter that is not zero.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.iter().filter(|(_, n)| *n > 0).try_for_each(|(name, n)| writeln!(f, "{name} {n}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_of_several_shards_add_up_and_name_their_refusals() {
+        let counters = Counters::default();
+        counters.opened.add(3);
+        counters.refuse(RefusalClass::PlainHttp);
+        let mut sum = counters.read();
+        sum.add(&counters.read());
+        assert_eq!((sum.opened, sum.refused(RefusalClass::PlainHttp), sum.refused_total()), (6, 2, 2));
+        assert_eq!(sum.to_string(), "opened 6\nplain_http 2\n");
+        assert!(RefusalClass::ALL.iter().enumerate().all(|(i, c)| *c as usize == i));
+    }
+}

@@ -1,0 +1,108 @@
+//! Registering a protocol: its ALPN ID, its certificates, and where its connections go.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+
+use crate::handshake::TlsVersions;
+use crate::identity::CertificateSet;
+use crate::shard::{Destination, Mailbox, Stream, Worker};
+
+/// A registered protocol.
+///
+/// ```
+/// use handfast::Protocol;
+/// use tokio::io::AsyncWriteExt;
+///
+/// let hello = Protocol::alpn("hello/1").serve(|mut stream| async move {
+///     let _ = stream.write_all(b"hello").await;
+/// });
+/// ```
+#[derive(Clone)]
+#[must_use]
+pub struct Protocol {
+    pub(crate) id: Vec<u8>,
+    pub(crate) certificates: Option<Arc<CertificateSet>>,
+    pub(crate) versions: TlsVersions,
+    pub(crate) tickets: Option<usize>,
+    pub(crate) destination: Destination,
+}
+
+impl Protocol {
+    /// A protocol with this ALPN protocol ID, 1 to 255 bytes (RFC 7301 section 3.1). Until it is told where to go,
+    /// its connections are closed after the handshake, as by [`close`](Self::close).
+    pub fn alpn(id: impl Into<Vec<u8>>) -> Self {
+        Self {
+            id: id.into(),
+            certificates: None,
+            versions: TlsVersions::default(),
+            tickets: None,
+            destination: Destination::Close,
+        }
+    }
+
+    /// The protocol's own certificates instead of the engine's (RFC 7301 section 1). Its sessions resume only
+    /// among protocols with the same set.
+    pub fn certificates(self, set: impl Into<Arc<CertificateSet>>) -> Self {
+        Self { certificates: Some(set.into()), ..self }
+    }
+
+    /// The TLS versions it allows.
+    pub fn versions(self, versions: TlsVersions) -> Self {
+        Self { versions, ..self }
+    }
+
+    /// Session tickets sent after each full handshake, instead of the engine's number; 0 turns resumption off.
+    pub fn tickets(self, tickets: usize) -> Self {
+        Self { tickets: Some(tickets), ..self }
+    }
+
+    /// Calls `handler` for each connection, on its own shard or worker thread.
+    ///
+    /// The future need not be [`Send`] and must not block its thread. When it panics its own connection is reset
+    /// and nothing else.
+    pub fn serve<F, R>(self, handler: F) -> Self
+    where
+        F: Fn(Stream) -> R + Send + Sync + 'static,
+        R: Future<Output = ()> + 'static,
+    {
+        self.worker(Handler(handler))
+    }
+
+    /// Gives each connection to `worker`.
+    pub fn worker(self, worker: impl Worker) -> Self {
+        Self { destination: Destination::Worker(Arc::new(worker)), ..self }
+    }
+
+    /// Puts each connection into `mailbox`, for a program with its own threads or loop.
+    pub fn hand_off(self, mailbox: Mailbox) -> Self {
+        Self { destination: Destination::HandOff(mailbox), ..self }
+    }
+
+    /// Finishes the handshake, answers the peer's close_notify and closes: for measuring handshakes.
+    pub fn close(self) -> Self {
+        Self { destination: Destination::Close, ..self }
+    }
+}
+
+impl fmt::Debug for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Protocol")
+            .field("id", &self.id.escape_ascii().to_string())
+            .field("destination", &self.destination)
+            .finish_non_exhaustive()
+    }
+}
+
+struct Handler<F>(F);
+
+impl<F, R> Worker for Handler<F>
+where
+    F: Fn(Stream) -> R + Send + Sync + 'static,
+    R: Future<Output = ()> + 'static,
+{
+    fn start(&self, stream: Stream) {
+        let services = Arc::clone(stream.services());
+        services.spawn((self.0)(stream));
+    }
+}

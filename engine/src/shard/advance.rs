@@ -1,0 +1,260 @@
+//! The prepare and advance phases: each gathered connection takes its next step and sends its answer.
+
+use std::io::{self, IoSlice};
+use std::mem;
+
+use super::gather::Item;
+use super::slots::{Conn, Slot};
+use super::{Destination, Shard};
+use crate::error::Refusal;
+use crate::handshake::{Context, Finished, Handshake, Input, Session, Step, refuse};
+use crate::peer::PeerAddr;
+use crate::time::Instant64;
+use crate::transport::{Close, ConnId, Push, Transport};
+
+impl<T: Transport> Shard<T> {
+    /// Prepares all that was gathered together, then advances one after the other.
+    pub(super) fn advance_batch(&mut self, now: Instant64) {
+        if self.items.is_empty() {
+            return;
+        }
+        let mut items = mem::take(&mut self.items);
+        let mut arena = mem::take(&mut self.arena);
+        self.prepare_batch(&items, &arena);
+        for item in &mut items {
+            let Some(slot) = self.slots.take(item.conn) else { continue };
+            let bytes = &mut arena[item.range.clone()];
+            self.advance(item, slot, bytes, now);
+        }
+        self.prepare.finish();
+        items.clear();
+        arena.clear();
+        self.items = items;
+        self.arena = arena;
+    }
+
+    fn prepare_batch(&mut self, items: &[Item], arena: &[u8]) {
+        let mut hellos = 0;
+        for item in items {
+            let Some(Slot { conn: Conn::Handshaking(handshake), .. }) = self.slots.get(item.conn) else { continue };
+            let peer = self.transport.peer(item.conn).unwrap_or(PeerAddr::Unix);
+            if let Some(hello) = handshake.hello(&arena[item.range.clone()], peer) {
+                self.prepare.see(&hello);
+                hellos += 1;
+            }
+        }
+        if hellos > 0 {
+            self.prepare.prepare();
+            self.counters.hellos.add(hellos);
+            self.counters.hello_turns.add(1);
+            self.counters.hellos_per_turn_max.set(self.counters.hellos_per_turn_max.read().max(hellos));
+        }
+    }
+
+    fn advance(&mut self, item: &mut Item, slot: Slot, bytes: &mut [u8], now: Instant64) {
+        let id = item.conn;
+        let Slot { conn, unsent, timer, ended } = slot;
+        // The state is consumed; what it becomes takes this one's place.
+        let rest = |conn| Slot { conn, unsent, timer, ended };
+        match conn {
+            Conn::Handshaking(handshake) => {
+                let slot = rest(Conn::Lingering { fin_sent: false });
+                self.advance_handshake(item, slot, handshake, bytes, now);
+            }
+            Conn::Closing(session) => {
+                let slot = rest(Conn::Lingering { fin_sent: false });
+                self.advance_closing(item, slot, session, bytes, now);
+            }
+            Conn::Streaming(streaming) => {
+                let slot = rest(Conn::Lingering { fin_sent: false });
+                self.advance_stream(item, slot, streaming, bytes, now);
+            }
+            conn @ (Conn::HandingOff { .. } | Conn::Lingering { .. }) => self.slots.put(id, rest(conn)),
+        }
+    }
+
+    fn advance_handshake(
+        &mut self,
+        item: &mut Item,
+        mut slot: Slot,
+        handshake: Handshake,
+        bytes: &mut [u8],
+        now: Instant64,
+    ) {
+        let id = item.conn;
+        if item.broken {
+            return self.refused(id, slot, &Refusal::Reset, now);
+        }
+        let step = match item.refusal.take() {
+            Some(refusal) => refuse(refusal, &mut self.out),
+            None => {
+                let peer = self.transport.peer(id).unwrap_or(PeerAddr::Unix);
+                let cx = Context { live: &self.live, limits: &self.limits, peer, now };
+                handshake.advance(Input { bytes, end: item.end }, cx, &mut self.out)
+            }
+        };
+        match step {
+            Step::Wait(handshake) => {
+                slot.conn = Conn::Handshaking(handshake);
+                match self.send(id, &mut slot, Push::Now) {
+                    Ok(()) => self.slots.put(id, slot),
+                    Err(_) => self.refused(id, slot, &Refusal::Reset, now),
+                }
+            }
+            Step::Finished(finished) => self.finished(id, slot, finished, now),
+            Step::Refused(refusal) => self.refused(id, slot, &refusal, now),
+        }
+    }
+
+    /// The handshake is over: sends the connection where its protocol says.
+    fn finished(&mut self, id: ConnId, mut slot: Slot, finished: Finished, now: Instant64) {
+        self.cancel_timer(&mut slot);
+        let resumed = finished.facts.resumed;
+        let counter = if resumed { &self.counters.handshakes_resumed } else { &self.counters.handshakes_full };
+        counter.add(1);
+        match self.destinations.get(finished.facts.index) {
+            Some(Destination::Close) => self.start_closing(id, slot, finished, now),
+            Some(Destination::Worker(worker)) if self.workers.is_empty() => {
+                let worker = worker.clone();
+                self.start_worker(id, slot, finished, &*worker);
+            }
+            Some(Destination::Worker(_) | Destination::HandOff(_)) => {
+                if self.send(id, &mut slot, Push::Now).is_err() {
+                    return self.refused(id, slot, &Refusal::Reset, now);
+                }
+                self.hand_off(id, slot, Box::new(finished), now, now);
+            }
+            // The table and the destinations have one length; a slip must not take the shard down.
+            None => self.refused(id, slot, &Refusal::WorkerGone, now),
+        }
+    }
+
+    fn start_closing(&mut self, id: ConnId, mut slot: Slot, finished: Finished, now: Instant64) {
+        if finished.peer_closed || finished.end {
+            return self.say_goodbye(id, slot, finished.session, now);
+        }
+        slot.conn = Conn::Closing(finished.session);
+        if self.send(id, &mut slot, Push::Now).is_err() {
+            return self.close(id, slot, Close::Abort);
+        }
+        let deadline = now + self.limits.close_wait;
+        self.set_timer(id, &mut slot, deadline);
+        self.slots.put(id, slot);
+    }
+
+    fn advance_closing(&mut self, item: &Item, mut slot: Slot, mut session: Session, bytes: &mut [u8], now: Instant64) {
+        let id = item.conn;
+        if item.broken {
+            return self.close(id, slot, Close::Abort);
+        }
+        // Application data is read and dropped: this protocol has none.
+        let mut dropped = Vec::new();
+        match session.receive(bytes, &mut dropped, &mut self.out) {
+            Ok(r) if r.peer_closed || item.end => self.say_goodbye(id, slot, session, now),
+            Ok(_) => {
+                slot.conn = Conn::Closing(session);
+                match self.send(id, &mut slot, Push::Now) {
+                    Ok(()) => self.slots.put(id, slot),
+                    Err(_) => self.close(id, slot, Close::Abort),
+                }
+            }
+            Err(_) => {
+                self.counters.faults_after_handshake.add(1);
+                self.last_words(id, slot, now);
+            }
+        }
+    }
+
+    /// Answers close_notify and closes, in one segment.
+    fn say_goodbye(&mut self, id: ConnId, mut slot: Slot, mut session: Session, now: Instant64) {
+        let written = session.close(&mut self.out).is_ok();
+        match self.send(id, &mut slot, Push::BeforeClose) {
+            Ok(()) if slot.unsent.len() > 0 => self.linger(id, slot, now),
+            Ok(()) if written => self.close(id, slot, Close::Graceful),
+            _ => self.close(id, slot, Close::Abort),
+        }
+    }
+
+    /// The connection is refused; `self.out` holds what it is told.
+    pub(super) fn refused(&mut self, id: ConnId, slot: Slot, refusal: &Refusal, now: Instant64) {
+        self.counters.refuse(refusal.class());
+        match refusal {
+            Refusal::Vanished | Refusal::Deadline => {
+                self.out.clear();
+                self.close(id, slot, Close::Graceful);
+            }
+            Refusal::Reset | Refusal::MailboxFull | Refusal::WorkerGone => {
+                self.out.clear();
+                self.close(id, slot, Close::Abort);
+            }
+            _ => self.last_words(id, slot, now),
+        }
+    }
+
+    /// Sends `self.out` as the last bytes of a connection, so that the peer can read them.
+    pub(super) fn last_words(&mut self, id: ConnId, mut slot: Slot, now: Instant64) {
+        match self.send(id, &mut slot, Push::BeforeClose) {
+            Ok(()) if slot.ended && slot.unsent.len() == 0 => self.close(id, slot, Close::Graceful),
+            Ok(()) => self.linger(id, slot, now),
+            Err(_) => self.close(id, slot, Close::Abort),
+        }
+    }
+
+    /// Sends FIN once all is out, then reads and drops until the peer closes or the limit is met: closing at once
+    /// would turn unread bytes into a reset that overtakes our last ones.
+    pub(super) fn linger(&mut self, id: ConnId, mut slot: Slot, now: Instant64) {
+        let fin_sent = slot.unsent.len() == 0;
+        if fin_sent {
+            self.transport.shutdown(id);
+        }
+        slot.conn = Conn::Lingering { fin_sent };
+        let deadline = now + self.limits.linger;
+        self.set_timer(id, &mut slot, deadline);
+        self.slots.put(id, slot);
+        // It may have said goodbye with bytes still unread, and those give no further event.
+        self.again.push(id);
+    }
+
+    /// Sends `self.out`; what the transport does not take is kept in order.
+    ///
+    /// # Errors
+    /// The connection is broken.
+    pub(super) fn send(&mut self, id: ConnId, slot: &mut Slot, push: Push) -> io::Result<()> {
+        if self.out.is_empty() {
+            return Ok(());
+        }
+        let sent = if slot.unsent.len() > 0 { 0 } else { self.transport.send(id, &[IoSlice::new(&self.out)], push)? };
+        slot.unsent.bytes.extend_from_slice(&self.out[sent..]);
+        self.out.clear();
+        Ok(())
+    }
+
+    /// The transport takes bytes again.
+    pub(super) fn writable(&mut self, id: ConnId, now: Instant64) {
+        let Some(slot) = self.slots.get_mut(id) else { return };
+        if slot.unsent.len() == 0 {
+            return;
+        }
+        let result = self.transport.send(id, &[IoSlice::new(slot.unsent.front())], Push::Now);
+        match result {
+            Ok(n) => slot.unsent.consume(n),
+            Err(_) => {
+                if let Some(slot) = self.slots.take(id) {
+                    self.broken(id, slot);
+                }
+                return;
+            }
+        }
+        if slot.unsent.len() > 0 {
+            return;
+        }
+        match &mut slot.conn {
+            Conn::Lingering { fin_sent: sent @ false } => {
+                *sent = true;
+                self.transport.shutdown(id);
+            }
+            Conn::Streaming(_) => self.serve_posted(id, now),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The gather phase: what all ready connections received, side by side in one arena.
+
+use std::mem;
+use std::ops::Range;
+
+use super::Shard;
+use super::services::lock;
+use super::slots::{Conn, Slot};
+use crate::error::Refusal;
+use crate::handshake::{Handshake, Offered};
+use crate::time::Instant64;
+use crate::transport::{Close, ConnId, Event, More, Recv, Transport};
+
+/// Connections in one batch.
+const BATCH_ITEMS_MAX: usize = 512;
+/// Received bytes in one batch, give or take one connection's budget.
+const BATCH_BYTES_MAX: usize = 1 << 20;
+
+/// What one connection received in this turn.
+#[derive(Debug)]
+pub(super) struct Item {
+    pub(super) conn: ConnId,
+    /// Its bytes in the arena.
+    pub(super) range: Range<usize>,
+    /// The peer's direction ended behind them.
+    pub(super) end: bool,
+    /// The connection broke.
+    pub(super) broken: bool,
+    /// The bytes cannot start a handshake.
+    pub(super) refusal: Option<Refusal>,
+}
+
+impl<T: Transport> Shard<T> {
+    /// Gathers from all that is ready, in batches, each of which is prepared and advanced.
+    pub(super) fn gather(&mut self, events: &[Event], now: Instant64) {
+        let again = mem::take(&mut self.again);
+        for id in again {
+            self.gather_one(id, now);
+        }
+        for event in events {
+            if event.ready.accepted {
+                self.open(event.conn, now);
+            }
+            if event.ready.writable {
+                self.writable(event.conn, now);
+            }
+            if event.ready.readable {
+                self.gather_one(event.conn, now);
+            }
+        }
+        self.advance_batch(now);
+    }
+
+    fn open(&mut self, id: ConnId, now: Instant64) {
+        let mut slot = Slot::new(Conn::Handshaking(Handshake::new(now)));
+        let deadline = now + self.limits.handshake_deadline;
+        self.set_timer(id, &mut slot, deadline);
+        self.slots.put(id, slot);
+        self.counters.opened.add(1);
+    }
+
+    fn gather_one(&mut self, id: ConnId, now: Instant64) {
+        let Some(slot) = self.slots.get(id) else { return };
+        if slot.ended {
+            return;
+        }
+        match &slot.conn {
+            // Its socket leaves with what is in it.
+            Conn::HandingOff { .. } => return,
+            Conn::Lingering { .. } => return self.discard(id),
+            Conn::Streaming(s) => {
+                let mut state = lock(&s.shared.state);
+                if state.is_full() {
+                    state.paused = true;
+                    return;
+                }
+            }
+            Conn::Handshaking(_) | Conn::Closing(_) => {}
+        }
+        let mut item = self.read(id);
+        if let Some(slot) = self.slots.get_mut(id) {
+            slot.ended |= item.end || item.broken;
+            if let Conn::Handshaking(handshake) = &mut slot.conn {
+                match handshake.offer(&self.arena[item.range.clone()], &self.limits) {
+                    Ok(Offered::InPlace) => {}
+                    Ok(Offered::Kept) => item.forget_bytes(&mut self.arena),
+                    Err(refusal) => item.refusal = Some(refusal),
+                }
+            }
+        }
+        self.items.push(item);
+        if self.items.len() >= BATCH_ITEMS_MAX || self.arena.len() >= BATCH_BYTES_MAX {
+            self.advance_batch(now);
+        }
+    }
+
+    /// Reads what is there, within the connection's budget.
+    fn read(&mut self, id: ConnId) -> Item {
+        let start = self.arena.len();
+        let mut budget = self.limits.read_bytes_per_turn;
+        let mut item = Item { conn: id, range: start..start, end: false, broken: false, refusal: None };
+        let arena = &mut self.arena;
+        loop {
+            let take = |bytes: &mut [u8]| {
+                arena.extend_from_slice(bytes);
+                bytes.len()
+            };
+            match self.transport.recv(id, budget, take) {
+                Ok(Recv::Data(n, more)) => {
+                    budget = budget.saturating_sub(n);
+                    match more {
+                        More::No => break,
+                        More::End => {
+                            item.end = true;
+                            break;
+                        }
+                        More::Maybe if budget == 0 => {
+                            self.counters.read_budget_met.add(1);
+                            self.again.push(id);
+                            break;
+                        }
+                        More::Maybe => {}
+                    }
+                }
+                Ok(Recv::Eof) => {
+                    item.end = true;
+                    break;
+                }
+                Ok(Recv::WouldBlock) => break,
+                Err(_) => {
+                    item.broken = true;
+                    break;
+                }
+            }
+        }
+        item.range = start..self.arena.len();
+        item
+    }
+
+    /// Throws away what a connection that is closing still receives.
+    fn discard(&mut self, id: ConnId) {
+        let mut budget = self.limits.read_bytes_per_turn;
+        let gone = loop {
+            match self.transport.recv(id, budget, |bytes| bytes.len()) {
+                Ok(Recv::Data(_, More::End) | Recv::Eof) | Err(_) => break true,
+                Ok(Recv::Data(_, More::No) | Recv::WouldBlock) => break false,
+                Ok(Recv::Data(n, More::Maybe)) => {
+                    budget = budget.saturating_sub(n);
+                    if budget == 0 {
+                        self.again.push(id);
+                        break false;
+                    }
+                }
+            }
+        };
+        if gone && let Some(slot) = self.slots.take(id) {
+            self.close(id, slot, Close::Graceful);
+        }
+    }
+}
+
+impl Item {
+    /// Somebody else keeps the bytes.
+    fn forget_bytes(&mut self, arena: &mut Vec<u8>) {
+        arena.truncate(self.range.start);
+        self.range.end = self.range.start;
+    }
+}

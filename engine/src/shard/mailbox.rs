@@ -1,0 +1,110 @@
+//! The hand-off: a negotiated connection leaves its shard for a worker thread or the embedding program.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
+
+use crate::handshake::{Finished, HandshakeFacts, Session};
+use crate::transport::{Socket, Wake};
+
+/// A connection whose handshake is over, on its way to whoever speaks its protocol.
+#[derive(Debug)]
+pub struct Negotiated {
+    pub(super) socket: Socket,
+    pub(super) finished: Finished,
+    pub(super) unsent: Vec<u8>,
+}
+
+/// What a [`Negotiated`] consists of.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Parts {
+    /// The socket, non-blocking.
+    pub socket: Socket,
+    /// The TLS connection: records in, records out.
+    pub session: Session,
+    /// What the handshake has settled.
+    pub facts: HandshakeFacts,
+    /// Plaintext that came in already.
+    pub received: Vec<u8>,
+    /// The peer has sent close_notify already: `received` is all there will be.
+    pub peer_closed: bool,
+    /// TLS records (session tickets) that the socket has not taken yet: send them before anything else.
+    pub unsent: Vec<u8>,
+}
+
+impl Negotiated {
+    /// What the handshake has settled.
+    #[must_use]
+    pub const fn facts(&self) -> &HandshakeFacts {
+        &self.finished.facts
+    }
+
+    /// The pieces, for a program with its own loop.
+    #[must_use]
+    pub fn into_parts(self) -> Parts {
+        let Finished { session, facts, received, peer_closed, end: _ } = self.finished;
+        Parts { socket: self.socket, session, facts, received, peer_closed, unsent: self.unsent }
+    }
+}
+
+/// Why a mailbox did not take a connection.
+#[derive(Debug)]
+pub(super) enum Undelivered {
+    Full(Box<Negotiated>),
+    Gone(Box<Negotiated>),
+}
+
+/// The sending end of a bounded queue of negotiated connections.
+///
+/// When it is full the shard stops accepting until there is room, for at most
+/// [`Limits::hand_off_wait`](crate::Limits::hand_off_wait).
+#[derive(Clone)]
+pub struct Mailbox {
+    sender: Sender<Negotiated>,
+    wake: Option<Arc<dyn Wake>>,
+}
+
+impl Mailbox {
+    /// A mailbox for `depth` connections, and the end from which they are taken: a blocking or polling receiver
+    /// that any number of threads may share.
+    #[must_use]
+    pub fn bounded(depth: usize) -> (Self, Receiver<Negotiated>) {
+        let (sender, receiver) = bounded(depth.max(1));
+        (Self { sender, wake: None }, receiver)
+    }
+
+    /// Calls `wake` once per turn of a shard that has put something in: for a receiver that waits in a poller.
+    #[must_use]
+    pub fn with_wake(self, wake: impl Wake) -> Self {
+        Self { wake: Some(Arc::new(wake)), ..self }
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.sender.is_full()
+    }
+
+    pub(super) fn put(&self, negotiated: Negotiated) -> Result<(), Undelivered> {
+        self.sender.try_send(negotiated).map_err(|e| match e {
+            TrySendError::Full(n) => Undelivered::Full(Box::new(n)),
+            TrySendError::Disconnected(n) => Undelivered::Gone(Box::new(n)),
+        })
+    }
+
+    pub(super) fn wake(&self) {
+        if let Some(wake) = &self.wake {
+            wake.wake();
+        }
+    }
+}
+
+impl fmt::Debug for Mailbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mailbox").field("len", &self.sender.len()).finish_non_exhaustive()
+    }
+}
+
+/// How often a shard looks again whether a full mailbox has room.
+pub(super) const RETRY: Duration = Duration::from_millis(1);

@@ -1,0 +1,314 @@
+//! What futures on a shard may call: run queue, sleeping, telling the shard that a stream has work, drain.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::thread::{self, ThreadId};
+use std::time::Duration;
+
+use async_task::{Runnable, Task};
+
+use super::timers::{TimerKey, Wheel};
+use crate::time::Instant64;
+use crate::transport::{ConnId, Wake};
+
+/// Locks, whatever became of the last holder: each critical section here leaves its data whole.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Shared by a shard and the futures that run on it.
+///
+/// The queues have locks because a waker may be called from any thread; only the shard's own takes them often, so
+/// they are not contended.
+pub(crate) struct Services {
+    home: ThreadId,
+    wake: Box<dyn Wake>,
+    ready: Mutex<VecDeque<Runnable>>,
+    tasks: Mutex<Places<Task<()>>>,
+    outbox: Mutex<Vec<ConnId>>,
+    sleeps: Mutex<Sleeps>,
+    drain: Mutex<DrainState>,
+}
+
+/// Values at stable indices.
+struct Places<T> {
+    values: Vec<Option<T>>,
+    free: Vec<usize>,
+}
+
+impl<T> Default for Places<T> {
+    fn default() -> Self {
+        Self { values: Vec::new(), free: Vec::new() }
+    }
+}
+
+impl<T> Places<T> {
+    /// An index that nobody else has; its value may be set later.
+    fn reserve(&mut self) -> usize {
+        self.free.pop().unwrap_or_else(|| {
+            self.values.push(None);
+            self.values.len() - 1
+        })
+    }
+
+    fn release(&mut self, index: usize) -> Option<T> {
+        self.free.push(index);
+        self.values[index].take()
+    }
+
+    fn take_all(&mut self) -> Vec<T> {
+        self.values.iter_mut().filter_map(Option::take).collect()
+    }
+}
+
+struct Sleeps {
+    wheel: Wheel<Waker>,
+    now: Instant64,
+}
+
+#[derive(Default)]
+struct DrainState {
+    draining: bool,
+    waiting: Places<Waker>,
+}
+
+/// What a run of the queue did.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Ran {
+    pub(super) panics: u64,
+    /// The budget ended before the queue did.
+    pub(super) more: bool,
+}
+
+impl Services {
+    pub(super) fn new(wake: impl Wake, now: Instant64) -> Arc<Self> {
+        Arc::new(Self {
+            home: thread::current().id(),
+            wake: Box::new(wake),
+            ready: Mutex::default(),
+            tasks: Mutex::default(),
+            outbox: Mutex::default(),
+            sleeps: Mutex::new(Sleeps { wheel: Wheel::new(now), now }),
+            drain: Mutex::default(),
+        })
+    }
+
+    fn wake_from_abroad(&self) {
+        if thread::current().id() != self.home {
+            self.wake.wake();
+        }
+    }
+
+    /// Runs `future` on this shard; it need not be [`Send`].
+    ///
+    /// # Panics
+    /// On another thread than the shard's: a future that is not `Send` would have to cross over.
+    pub(crate) fn spawn(self: &Arc<Self>, future: impl Future<Output = ()> + 'static) {
+        assert_eq!(thread::current().id(), self.home, "spawned on another thread than the shard's own");
+        let index = lock(&self.tasks).reserve();
+        let ended = Ended { services: Arc::clone(self), index };
+        let services = Arc::clone(self);
+        let schedule = move |runnable| {
+            lock(&services.ready).push_back(runnable);
+            services.wake_from_abroad();
+        };
+        let (runnable, task) = async_task::spawn_local(
+            async move {
+                let _ended = ended;
+                future.await;
+            },
+            schedule,
+        );
+        lock(&self.tasks).values[index] = Some(task);
+        runnable.schedule();
+    }
+
+    /// Polls what is ready, at most `budget` times.
+    pub(super) fn run(&self, budget: usize) -> Ran {
+        let mut ran = Ran::default();
+        for _ in 0..budget {
+            let Some(runnable) = lock(&self.ready).pop_front() else { return ran };
+            // The handler's panic ends its own connection: unwinding drops its stream.
+            if catch_unwind(AssertUnwindSafe(|| runnable.run())).is_err() {
+                ran.panics += 1;
+            }
+        }
+        ran.more = !lock(&self.ready).is_empty();
+        ran
+    }
+
+    /// Cancels every task, and drops what they hold on this thread.
+    pub(super) fn cancel_all(&self) {
+        loop {
+            let tasks = lock(&self.tasks).take_all();
+            let idle = tasks.is_empty();
+            drop(tasks);
+            while let Some(runnable) = { lock(&self.ready).pop_front() } {
+                let _ = catch_unwind(AssertUnwindSafe(|| runnable.run()));
+            }
+            if idle {
+                return;
+            }
+        }
+    }
+
+    /// Marks a connection whose stream has something for the shard to do.
+    pub(super) fn post(&self, conn: ConnId) {
+        lock(&self.outbox).push(conn);
+        self.wake_from_abroad();
+    }
+
+    /// Takes all marked connections; `into` must be empty and lends its memory.
+    pub(super) fn take_posted(&self, into: &mut Vec<ConnId>) {
+        mem::swap(&mut *lock(&self.outbox), into);
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        lock(&self.ready).is_empty() && lock(&self.outbox).is_empty()
+    }
+
+    /// When the earliest sleeping future must be woken.
+    pub(super) fn next_deadline(&self) -> Option<Instant64> {
+        lock(&self.sleeps).wheel.next_deadline()
+    }
+
+    /// Wakes the futures that have slept long enough.
+    pub(super) fn expire(&self, now: Instant64, woken: &mut Vec<Waker>) {
+        {
+            let mut sleeps = lock(&self.sleeps);
+            sleeps.now = now;
+            sleeps.wheel.expire(now, |w| woken.push(w));
+        }
+        // Outside the lock: a waker may run anything.
+        woken.drain(..).for_each(Waker::wake);
+    }
+
+    /// The time at the start of the shard's turn.
+    pub(crate) fn now(&self) -> Instant64 {
+        lock(&self.sleeps).now
+    }
+
+    /// A future that ends at `deadline`.
+    pub(crate) fn sleep_until(self: &Arc<Self>, deadline: Instant64) -> Sleep {
+        Sleep { services: Arc::clone(self), deadline, key: None, done: false }
+    }
+
+    pub(super) fn start_drain(&self) {
+        let waiting = {
+            let mut drain = lock(&self.drain);
+            drain.draining = true;
+            drain.waiting.take_all()
+        };
+        waiting.into_iter().for_each(Waker::wake);
+    }
+
+    /// A future that ends when the shard begins to drain.
+    pub(crate) fn draining(self: &Arc<Self>) -> Draining {
+        Draining { services: Arc::clone(self), registered: None }
+    }
+}
+
+/// Forgets a task's handle when its future ends, however it ends.
+struct Ended {
+    services: Arc<Services>,
+    index: usize,
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let task = lock(&self.services.tasks).release(self.index);
+        if let Some(task) = task {
+            task.detach();
+        }
+    }
+}
+
+/// Ends at a deadline on the shard's clock.
+pub(crate) struct Sleep {
+    services: Arc<Services>,
+    deadline: Instant64,
+    key: Option<TimerKey>,
+    done: bool,
+}
+
+impl Sleep {
+    fn cancel(&mut self) {
+        if let Some(key) = self.key.take() {
+            drop(lock(&self.services.sleeps).wheel.cancel(key));
+        }
+    }
+
+    /// Makes it end at `deadline` instead.
+    pub(crate) fn reset(&mut self, deadline: Instant64) {
+        self.cancel();
+        self.deadline = deadline;
+        self.done = false;
+    }
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.done {
+            return Poll::Ready(());
+        }
+        self.cancel();
+        let services = Arc::clone(&self.services);
+        let mut sleeps = lock(&services.sleeps);
+        if sleeps.now >= self.deadline {
+            self.done = true;
+            return Poll::Ready(());
+        }
+        self.key = Some(sleeps.wheel.insert(self.deadline, cx.waker().clone()));
+        drop(sleeps);
+        // The shard may be waiting for something later.
+        services.wake_from_abroad();
+        Poll::Pending
+    }
+}
+
+impl Drop for Sleep {
+    fn drop(&mut self) {
+        self.cancel();
+    }
+}
+
+/// Ends when the shard begins to drain.
+pub(crate) struct Draining {
+    services: Arc<Services>,
+    registered: Option<usize>,
+}
+
+impl Future for Draining {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let services = Arc::clone(&self.services);
+        let mut drain = lock(&services.drain);
+        if drain.draining {
+            return Poll::Ready(());
+        }
+        let index = *self.registered.get_or_insert_with(|| drain.waiting.reserve());
+        drain.waiting.values[index] = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl Drop for Draining {
+    fn drop(&mut self) {
+        if let Some(index) = self.registered {
+            drop(lock(&self.services.drain).waiting.release(index));
+        }
+    }
+}
+
+/// How long from `now` the sleeper wants; for adapters that know durations only.
+pub(crate) fn after(services: &Arc<Services>, wait: Duration) -> Instant64 {
+    services.now() + wait
+}

@@ -1,0 +1,94 @@
+//! What a shard keeps of each of its transport's connections.
+
+use std::sync::Arc;
+
+use super::stream::{Buffer, Shared};
+use super::timers::TimerKey;
+use crate::handshake::{Finished, Handshake, Session};
+use crate::time::Instant64;
+use crate::transport::ConnId;
+
+/// The state of one connection; each owns what only it needs.
+pub(super) enum Conn {
+    /// Until its Finished is verified.
+    Handshaking(Handshake),
+    /// Negotiated, and its mailbox is full.
+    HandingOff { finished: Box<Finished>, since: Instant64 },
+    /// Of the `close` protocol: waits for the peer's close_notify.
+    Closing(Session),
+    /// With a worker on this thread.
+    Streaming(Streaming),
+    /// All is sent; what still comes is thrown away until the peer closes, so that it can read our last bytes.
+    Lingering { fin_sent: bool },
+}
+
+/// A connection whose plaintext a worker reads and writes.
+pub(super) struct Streaming {
+    pub(super) session: Session,
+    pub(super) shared: Arc<Shared>,
+    /// Our close_notify is written.
+    pub(super) closed: bool,
+    /// And our FIN is sent.
+    pub(super) fin_sent: bool,
+}
+
+pub(super) struct Slot {
+    pub(super) conn: Conn,
+    /// Records that the transport has not taken.
+    pub(super) unsent: Buffer,
+    pub(super) timer: Option<TimerKey>,
+    /// The peer's direction of the stream has ended.
+    pub(super) ended: bool,
+}
+
+impl Slot {
+    pub(super) fn new(conn: Conn) -> Self {
+        Self { conn, unsent: Buffer::default(), timer: None, ended: false }
+    }
+}
+
+/// Slots by [`ConnId`]: beside the transport's own slab, with the same indices and generations.
+#[derive(Default)]
+pub(super) struct Slots {
+    entries: Vec<Option<(u32, Slot)>>,
+    len: usize,
+}
+
+impl Slots {
+    pub(super) const fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn get(&self, id: ConnId) -> Option<&Slot> {
+        let (generation, slot) = self.entries.get(id.slot())?.as_ref()?;
+        (*generation == id.generation()).then_some(slot)
+    }
+
+    pub(super) fn get_mut(&mut self, id: ConnId) -> Option<&mut Slot> {
+        let (generation, slot) = self.entries.get_mut(id.slot())?.as_mut()?;
+        (*generation == id.generation()).then_some(slot)
+    }
+
+    /// Takes a slot out, for a transition that consumes it.
+    pub(super) fn take(&mut self, id: ConnId) -> Option<Slot> {
+        self.get(id)?;
+        let (_, slot) = self.entries[id.slot()].take()?;
+        self.len -= 1;
+        Some(slot)
+    }
+
+    pub(super) fn put(&mut self, id: ConnId, slot: Slot) {
+        if self.entries.len() <= id.slot() {
+            self.entries.resize_with(id.slot() + 1, || None);
+        }
+        self.entries[id.slot()] = Some((id.generation(), slot));
+        self.len += 1;
+    }
+
+    pub(super) fn ids(&self) -> Vec<ConnId> {
+        let id = |(i, e): (usize, &Option<(u32, Slot)>)| {
+            e.as_ref().and_then(|(generation, _)| Some(ConnId::new(u32::try_from(i).ok()?, *generation)))
+        };
+        self.entries.iter().enumerate().filter_map(id).collect()
+    }
+}
