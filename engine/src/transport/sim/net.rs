@@ -16,7 +16,7 @@ pub(super) type LinkId = ConnId;
 /// How long corked bytes wait for a FIN or more bytes, as Linux does with `MSG_MORE`.
 const CORK_MAX: Duration = Duration::from_millis(200);
 /// How long after an arrival a spurious readiness may follow.
-const SPURIOUS_MAX: Duration = Duration::from_millis(1);
+pub(super) const SPURIOUS_MAX: Duration = Duration::from_millis(1);
 
 /// Which end of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +35,7 @@ impl Side {
         }
     }
 
-    const fn index(self) -> usize {
+    pub(super) const fn index(self) -> usize {
         match self {
             Self::Client => 0,
             Self::Server => 1,
@@ -61,7 +61,7 @@ pub(super) enum Owner {
 }
 
 #[derive(Debug)]
-enum Segment {
+pub(super) enum Segment {
     Syn,
     SynAck,
     Data(Vec<u8>),
@@ -93,7 +93,7 @@ pub(super) struct End {
     stalled: bool,
     pub(super) wants_writable: bool,
     /// Segments from here to the other end, each with the number of its arrival event.
-    wire: VecDeque<(u64, Segment)>,
+    pub(super) wire: VecDeque<(u64, Segment)>,
     last_due: Instant64,
     /// Readiness that its host has not been told of.
     pub(super) pending: Ready,
@@ -152,7 +152,7 @@ pub(super) struct Link {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum NetEvent {
+pub(super) enum NetEvent {
     /// The segment with the event's number reaches the end opposite to `from`.
     Arrive {
         link: LinkId,
@@ -336,11 +336,11 @@ impl Net {
                 }
             }
         }
-        if self.rng.one_in(self.faults.half_closes_one_in) {
-            if let Some(end) = self.end_mut(link, side).filter(|end| end.owner == Owner::Peer) {
-                end.outbox.clear();
-                end.fin_wanted = true;
-            }
+        if self.rng.one_in(self.faults.half_closes_one_in)
+            && let Some(end) = self.end_mut(link, side).filter(|end| end.owner == Owner::Peer)
+        {
+            end.outbox.clear();
+            end.fin_wanted = true;
         }
         if self.rng.one_in(self.faults.stalls_one_in) {
             let at = self.now + Duration::from_nanos(1) + self.rng.up_to(self.faults.stall_max);
@@ -351,7 +351,7 @@ impl Net {
         }
     }
 
-    fn transmit(&mut self, link: LinkId, side: Side, segment: Segment) {
+    pub(super) fn transmit(&mut self, link: LinkId, side: Side, segment: Segment) {
         let due = self.now + self.options.latency + self.rng.up_to(self.faults.delay_max);
         let number = self.event_number;
         let Some(end) = self.end_mut(link, side) else { return };
@@ -361,7 +361,7 @@ impl Net {
         self.at(due, NetEvent::Arrive { link, from: side });
     }
 
-    fn at(&mut self, at: Instant64, event: NetEvent) {
+    pub(super) fn at(&mut self, at: Instant64, event: NetEvent) {
         self.queue.insert((at, self.event_number), event);
         self.event_number += 1;
     }
@@ -406,7 +406,7 @@ impl Net {
         }
     }
 
-    fn room_again(&mut self, link: LinkId, side: Side) {
+    pub(super) fn room_again(&mut self, link: LinkId, side: Side) {
         self.pump(link, side);
         let window = self.options.window;
         let Some(end) = self.end_mut(link, side) else { return };
@@ -416,116 +416,8 @@ impl Net {
         }
     }
 
-    /// A segment reaches the other end, unless a RST has discarded it meanwhile.
-    fn arrive(&mut self, link: LinkId, from: Side, number: u64) {
-        let Some(end) = self.end_mut(link, from) else { return };
-        if end.wire.front().is_none_or(|(n, _)| *n != number) {
-            return;
-        }
-        let Some((_, segment)) = end.wire.pop_front() else { return };
-        let to = from.other();
-        self.trace_arrival(link, from, &segment);
-        match segment {
-            Segment::Syn => self.syn_arrives(link),
-            Segment::SynAck => {
-                if let Some(end) = self.end_mut(link, to) {
-                    end.established = true;
-                }
-                self.room_again(link, to);
-            }
-            Segment::Data(bytes) => self.data_arrives(link, to, &bytes),
-            Segment::Fin => {
-                if to == Side::Server {
-                    self.ready_to_accept(link);
-                }
-                if let Some(end) = self.end_mut(link, to) {
-                    end.rx_fin = true;
-                    self.mark(link, to, Ready { readable: true, read_closed: true, ..Ready::default() });
-                }
-            }
-            Segment::Rst(kind) => self.rst_arrives(link, to, kind),
-        }
-        self.sweep(link);
-    }
-
-    fn syn_arrives(&mut self, link: LinkId) {
-        let Some(to) = self.end(link, Side::Server).map(|end| end.addr) else { return };
-        let listeners: Vec<usize> = (0..self.hosts.len()).filter(|h| self.hosts[*h].listens_on(to)).collect();
-        // As with SO_REUSEPORT: any of them, not the least busy one.
-        let chosen = match listeners.as_slice() {
-            [] => Err(io::ErrorKind::ConnectionRefused),
-            hosts => Ok(hosts[self.rng.index(hosts.len())]),
-        };
-        let backlog = self.options.backlog;
-        let full = |host: &Host| host.waiting >= backlog;
-        let host =
-            match chosen.and_then(|h| if full(&self.hosts[h]) { Err(io::ErrorKind::ConnectionReset) } else { Ok(h) }) {
-                Ok(host) => host,
-                Err(kind) => return self.refuse(link, kind),
-            };
-        self.hosts[host].waiting += 1;
-        if let Some(end) = self.end_mut(link, Side::Server) {
-            end.established = true;
-            end.owner = Owner::Deferred(host);
-        }
-        self.transmit(link, Side::Server, Segment::SynAck);
-        if !self.options.defer_accept {
-            self.ready_to_accept(link);
-        }
-    }
-
-    fn refuse(&mut self, link: LinkId, kind: io::ErrorKind) {
-        self.transmit(link, Side::Server, Segment::Rst(kind));
-        if let Some(end) = self.end_mut(link, Side::Server) {
-            end.owner = Owner::Gone;
-            end.dead = true;
-        }
-    }
-
-    /// A connection that waits for its first byte goes to the listener's queue.
-    fn ready_to_accept(&mut self, link: LinkId) {
-        let Some(end) = self.end_mut(link, Side::Server) else { return };
-        if let Owner::Deferred(host) = end.owner {
-            end.owner = Owner::Backlog(host);
-            self.hosts[host].backlog.push_back(link);
-            self.others_concerned |= self.polling != Some(host);
-        }
-    }
-
-    fn data_arrives(&mut self, link: LinkId, to: Side, bytes: &[u8]) {
-        let Some(end) = self.end_mut(link, to) else { return };
-        if end.owner == Owner::Gone {
-            // Nobody will read it: RFC 9293 section 3.10.7.1, and the same discard as an early close.
-            self.reset_from(link, to);
-            return;
-        }
-        end.rx.extend(bytes);
-        if to == Side::Server {
-            self.ready_to_accept(link);
-        }
-        self.mark(link, to, Ready { readable: true, ..Ready::default() });
-        if self.rng.one_in(self.faults.spurious_one_in) {
-            let at = self.now + self.rng.up_to(SPURIOUS_MAX);
-            self.at(at, NetEvent::Spurious { link, side: to });
-        }
-    }
-
-    fn rst_arrives(&mut self, link: LinkId, to: Side, kind: io::ErrorKind) {
-        let Some(end) = self.end_mut(link, to) else { return };
-        end.error = Some(kind);
-        end.outbox.clear();
-        // Ours may be on its way too, and the other end has a right to it.
-        end.wire.retain(|(_, segment)| matches!(segment, Segment::Rst(_)));
-        let writable = std::mem::take(&mut end.wants_writable);
-        if let Owner::Deferred(host) = end.owner {
-            end.owner = Owner::Gone;
-            self.hosts[host].waiting -= 1;
-        }
-        self.mark(link, to, Ready { readable: true, writable, read_closed: true, ..Ready::default() });
-    }
-
     /// Remembers readiness for the owner of an end.
-    fn mark(&mut self, link: LinkId, side: Side, ready: Ready) {
+    pub(super) fn mark(&mut self, link: LinkId, side: Side, ready: Ready) {
         let Some(end) = self.links.get_mut(link).map(|l| &mut l.ends[side.index()]) else { return };
         let concerned = match end.owner {
             Owner::Host { host, conn } => {
@@ -556,18 +448,6 @@ impl Net {
         self.links.ids()
     }
 
-    fn trace_arrival(&mut self, link: LinkId, from: Side, segment: &Segment) {
-        let (kind, bytes): (u64, &[u8]) = match segment {
-            Segment::Syn => (1, &[]),
-            Segment::SynAck => (2, &[]),
-            Segment::Data(bytes) => (3, bytes),
-            Segment::Fin => (4, &[]),
-            Segment::Rst(_) => (5, &[]),
-        };
-        self.trace(&[kind, from.index() as u64, link.slot() as u64]);
-        self.trace_bytes(bytes);
-    }
-
     /// Adds the time and `numbers` to the trace.
     pub(super) fn trace(&mut self, numbers: &[u64]) {
         self.trace_bytes(&self.now.as_nanos().to_le_bytes());
@@ -577,7 +457,7 @@ impl Net {
     }
 
     /// FNV-1a: simple, and the same everywhere.
-    fn trace_bytes(&mut self, bytes: &[u8]) {
+    pub(super) fn trace_bytes(&mut self, bytes: &[u8]) {
         for b in bytes {
             self.trace = (self.trace ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3);
         }

@@ -31,10 +31,10 @@ impl SimPeer {
     /// [`shutdown`](Self::shutdown) or a reset it is lost.
     pub fn send(&self, bytes: &[u8]) {
         let mut net = self.net.borrow_mut();
-        if let Some(end) = net.end_mut(self.link, Side::Client) {
-            if !end.fin_wanted && !end.dead && end.error.is_none() {
-                end.outbox.extend(bytes);
-            }
+        if let Some(end) = net.end_mut(self.link, Side::Client)
+            && !(end.fin_wanted || end.dead || end.error.is_some())
+        {
+            end.outbox.extend(bytes);
         }
         net.pump(self.link, Side::Client);
     }

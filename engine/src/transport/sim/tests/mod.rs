@@ -80,6 +80,16 @@ fn an_edge_is_told_once_for_each_arrival() {
 }
 
 #[test]
+fn bytes_that_were_read_before_the_poll_are_not_told_of() {
+    let net = quiet();
+    let (mut server, client, conn) = pair(&net);
+    client.send(b"early");
+    net.advance(MS);
+    assert_eq!(read_all(&mut server, conn).unwrap().0, b"early");
+    assert_eq!(poll(&mut server), []);
+}
+
+#[test]
 fn a_poll_names_a_connection_at_most_once() {
     let net = quiet();
     let (mut server, client, conn) = pair(&net);
@@ -295,6 +305,16 @@ fn output_before_a_close_waits_for_the_fin_or_a_fifth_of_a_second() {
     net.advance(MS);
     assert_eq!(client.recv(), b"two");
     assert!(client.is_eof());
+}
+
+#[test]
+fn output_that_was_held_back_goes_out_with_what_follows() {
+    let net = quiet();
+    let (mut server, client, conn) = pair(&net);
+    server.send(conn, &[IoSlice::new(b"one")], Push::BeforeClose).unwrap();
+    write(&mut server, conn, b"two").unwrap();
+    net.advance(MS);
+    assert_eq!(client.recv(), b"onetwo");
 }
 
 #[test]
