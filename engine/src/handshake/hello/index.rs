@@ -128,7 +128,7 @@ fn key_shares(list: Cursor<'_>) -> Option<Span> {
     list.span()
 }
 
-/// The one host name of a server name list (RFC 6066 section 3). Absent if it is none that rustls would take: an
+/// The one host name of a server name list (RFC 6066 section 3), without the final dot that some send. Absent if it is none that rustls would take: an
 /// IP literal, which rustls ignores, or not a DNS name, which rustls answers with an alert of its own.
 fn host_name(mut list: Cursor<'_>) -> Option<Span> {
     let mut found = None;
@@ -144,7 +144,10 @@ fn host_name(mut list: Cursor<'_>) -> Option<Span> {
         }
     }
     match found {
-        Some(name) if DnsName::try_from(name.rest()).is_ok() => name.span(),
+        Some(mut name) if DnsName::try_from(name.rest()).is_ok() => {
+            let bytes = name.rest();
+            name.take(bytes.strip_suffix(b".").unwrap_or(bytes).len())?.span()
+        }
         _ => Some(Span::default()),
     }
 }

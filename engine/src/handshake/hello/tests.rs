@@ -4,10 +4,10 @@ use proptest::prelude::*;
 use rustls::crypto::aws_lc_rs::kx_group;
 use rustls::server::{Accepted, Acceptor};
 use rustls::version::{TLS12, TLS13};
+use rustls::{NamedGroup, ProtocolVersion};
 
 use super::testing::{Offer, alpn, extension, message, records, vector};
 use super::*;
-use rustls::{NamedGroup, ProtocolVersion};
 
 const LIMIT: usize = 1 << 17;
 
@@ -248,6 +248,8 @@ fn grammar() {
         let input = records(&message(&[sni(&host(name))]), LIMIT);
         assert_eq!(whole(&input).view(&input, None).server_name(), None);
     }
+    let input = records(&message(&[sni(&host(b"A.example."))]), LIMIT);
+    assert_eq!(whole(&input).view(&input, None).server_name(), Some("A.example"));
     let input = records(&message(&[sni(&[&host(b"a.example")[..], &[1, 9, 9]].concat())]), LIMIT);
     assert_eq!(whole(&input).view(&input, None).server_name(), Some("a.example"));
 }

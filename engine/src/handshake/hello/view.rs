@@ -60,8 +60,8 @@ impl<'a> ClientHelloView<'a> {
         self.values(self.index.cipher_suites).map(CipherSuite::from)
     }
 
-    /// The host name that the client wants to reach (RFC 6066 section 3), as it was written: of any case. `None`
-    /// when there is none, or none that is a DNS name.
+    /// The host name that the client wants to reach (RFC 6066 section 3), in the case that it was written
+    /// in and without a final dot. `None` when there is none, or none that is a DNS name.
     #[must_use]
     pub fn server_name(&self) -> Option<&'a str> {
         let name = self.index.server_name;
