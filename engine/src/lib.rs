@@ -1,6 +1,7 @@
 //! A TLS handshake engine.
 pub mod error;
 pub mod handshake;
+pub mod identity;
 pub mod limits;
 pub mod time;
 pub mod transport;
