@@ -36,6 +36,8 @@ pub enum Refusal {
     NoApplicationProtocol,
     /// The program's callback refused it, with this alert.
     ByCallback(AlertDescription),
+    /// The program's callback chose a protocol that is not registered.
+    UnregisteredProtocol,
     /// rustls refused it; most often the peer's doing.
     Tls(rustls::Error),
     /// Handshake bytes beyond [`Limits::handshake_bytes`](crate::Limits::handshake_bytes).
@@ -184,6 +186,7 @@ impl Refusal {
             Self::HelloTooLarge => RefusalClass::HelloTooLarge,
             Self::NoApplicationProtocol => RefusalClass::NoApplicationProtocol,
             Self::ByCallback(_) => RefusalClass::ByCallback,
+            Self::UnregisteredProtocol => RefusalClass::Internal,
             Self::Tls(error) => class_of(error),
             Self::HandshakeTooLarge => RefusalClass::HandshakeTooLarge,
             Self::Vanished => RefusalClass::Vanished,
@@ -209,6 +212,7 @@ impl Refusal {
             Self::HelloMalformed | Self::HelloTooLarge => Some(AlertDescription::DecodeError),
             Self::NoApplicationProtocol => Some(AlertDescription::NoApplicationProtocol),
             Self::ByCallback(alert) => Some(*alert),
+            Self::UnregisteredProtocol => Some(AlertDescription::InternalError),
             _ => None,
         }
     }
@@ -256,6 +260,7 @@ impl fmt::Display for Refusal {
             Self::HelloTooLarge => f.write_str("a ClientHello over the limit"),
             Self::NoApplicationProtocol => f.write_str("no ALPN protocol in common"),
             Self::ByCallback(alert) => write!(f, "refused by the selection callback with {alert:?}"),
+            Self::UnregisteredProtocol => f.write_str("the selection callback chose a protocol that is not registered"),
             Self::Tls(error) => error.fmt(f),
             Self::HandshakeTooLarge => f.write_str("handshake messages over the limit"),
             Self::Vanished => f.write_str("the peer left before the handshake was over"),

@@ -3,6 +3,7 @@ pub mod error;
 pub mod handshake;
 pub mod identity;
 pub mod limits;
+pub mod selection;
 pub mod time;
 pub mod transport;
 
