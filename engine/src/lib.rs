@@ -5,7 +5,11 @@ pub mod error;
 pub mod handshake;
 pub mod identity;
 pub mod limits;
+pub mod metrics;
+pub mod peer;
+mod protocol;
 pub mod selection;
+pub mod shard;
 pub mod time;
 pub mod transport;
 

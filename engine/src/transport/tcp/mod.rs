@@ -3,6 +3,7 @@
 //! What it spares, beyond the plain loop: the listener passes `TCP_NODELAY` on; a new connection is read before it
 //! is registered, and registered only if it outlives its first turn; closing needs no deregistration.
 
+mod descriptors;
 mod listen;
 mod sockopt;
 
@@ -18,6 +19,7 @@ use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown, SocketAddrAny};
 use socket2::{Domain, Protocol, Type};
 
+pub use descriptors::raise_descriptor_limit;
 pub use listen::{Endpoint, EndpointParseError, ListenError, ListenOptions, Listener};
 
 use super::{
