@@ -374,7 +374,7 @@ impl Transport for Tcp {
         let Some(conn) = self.conns.remove(id) else { return };
         if how == Close::Abort {
             // On failure the close below is merely more polite than asked.
-            let _ = rustix::net::sockopt::set_socket_linger(&conn.fd, Some(Duration::ZERO));
+            let _ = reset_on_close(&conn.fd);
         }
     }
 
@@ -467,6 +467,15 @@ fn accept_nonblocking(fd: &OwnedFd) -> Result<(OwnedFd, Option<SocketAddrAny>), 
     rustix::io::ioctl_fionbio(&fd, true)?;
     rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC)?;
     Ok((fd, addr))
+}
+
+/// Makes closing `stream` reset its connection instead of ending it.
+///
+/// # Errors
+/// It is no socket that can linger.
+pub fn reset_on_close(stream: &impl AsFd) -> io::Result<()> {
+    rustix::net::sockopt::set_socket_linger(stream, Some(Duration::ZERO))?;
+    Ok(())
 }
 
 /// Slot and generation in one word: every platform that we build for has 64 bits.
