@@ -11,15 +11,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::setup::{closing, serving};
 
 async fn echo(mut stream: Stream) {
-    let mut buffer = [0; 4096];
-    loop {
-        match stream.read(&mut buffer).await {
-            Ok(0) | Err(_) => return,
-            Ok(n) => {
-                if stream.write_all(&buffer[..n]).await.is_err() {
-                    return;
-                }
-            }
+    while let Ok(bytes) = stream.received().await {
+        if bytes.is_empty() || stream.write_all(&bytes).await.is_err() {
+            return;
         }
     }
 }
