@@ -12,6 +12,8 @@ pub mod selection;
 pub mod shard;
 pub mod time;
 pub mod transport;
+#[cfg(any(feature = "h1", feature = "h2"))]
+pub mod worker;
 
 pub use engine::{Builder, Engine, Handle, Pin, Placement, StartError};
 pub use error::{Culprit, Refusal};
