@@ -1,4 +1,6 @@
 //! A TLS handshake engine.
+#[cfg(feature = "client")]
+pub mod client;
 pub mod crypto;
 pub mod engine;
 pub mod error;
@@ -12,7 +14,11 @@ pub mod selection;
 pub mod shard;
 pub mod time;
 pub mod transport;
+#[cfg(any(feature = "h1", feature = "h2"))]
+pub mod worker;
 
+#[cfg(feature = "client")]
+pub use client::Client;
 pub use engine::{Builder, Engine, Handle, Pin, Placement, StartError};
 pub use error::{Culprit, Refusal};
 pub use handshake::HandshakeFacts;

@@ -41,6 +41,21 @@ impl Protocol {
         }
     }
 
+    /// `http/1.1` that answers `GET /` with what the handshake has settled, as JSON or as a page, and with the feature
+    /// `websocket` echoes to WebSockets on any path. For a service of your own see
+    /// [`worker::http1::serve`](crate::worker::http1::serve).
+    #[cfg(feature = "h1")]
+    pub fn http1() -> Self {
+        Self::alpn("http/1.1").worker(crate::worker::http1::with_facts())
+    }
+
+    /// `h2` that answers `GET /` with what the handshake has settled, as JSON or as a page. For a service of your own
+    /// see [`worker::http2::serve`](crate::worker::http2::serve).
+    #[cfg(feature = "h2")]
+    pub fn h2() -> Self {
+        Self::alpn("h2").worker(crate::worker::http2::with_facts())
+    }
+
     /// The protocol's own certificates instead of the engine's (RFC 7301 section 1). Its sessions resume only
     /// among protocols with the same set.
     pub fn certificates(self, set: impl Into<Arc<CertificateSet>>) -> Self {

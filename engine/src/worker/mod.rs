@@ -1,0 +1,82 @@
+//! What speaks a protocol after the handshake: [`http1`] and [`http2`] by hyper, WebSocket over the upgrade of
+//! HTTP/1.1.
+//!
+//! They run on a shard's or a worker thread's own executor and use nothing that an embedder could not: a
+//! [`Worker`](crate::Worker) is given a [`Stream`] and starts a future.
+
+mod facts;
+#[cfg(feature = "h1")]
+pub mod http1;
+#[cfg(feature = "h2")]
+pub mod http2;
+mod hyper_io;
+#[cfg(feature = "websocket")]
+mod websocket;
+
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::handshake::HandshakeFacts;
+use crate::shard::{Services, Stream, Worker};
+
+/// The connection that a service is made for: what its handshake has settled, and where its futures run.
+#[derive(Clone)]
+pub struct Connection {
+    facts: Arc<HandshakeFacts>,
+    services: Arc<Services>,
+    /// Its futures need not be `Send`, so it stays on its thread.
+    here: PhantomData<Rc<()>>,
+}
+
+impl Connection {
+    fn of(stream: &Stream) -> Self {
+        Self { facts: Arc::clone(stream.facts()), services: Arc::clone(stream.services()), here: PhantomData }
+    }
+
+    /// What the handshake has settled.
+    #[must_use]
+    pub const fn facts(&self) -> &Arc<HandshakeFacts> {
+        &self.facts
+    }
+
+    /// Runs `future` on the connection's thread, beside the connection: what an HTTP upgrade leads to, for example.
+    /// It need not be [`Send`] and must not block.
+    pub fn spawn(&self, future: impl Future<Output = ()> + 'static) {
+        self.services.spawn(future);
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("facts", &self.facts).finish_non_exhaustive()
+    }
+}
+
+/// A worker that is a function.
+struct Start<F>(F);
+
+impl<F: Fn(Stream) + Send + Sync + 'static> Worker for Start<F> {
+    fn start(&self, stream: Stream) {
+        (self.0)(stream);
+    }
+}
+
+/// Drives `connection` to its end. When the shard begins to drain it is told with `drain`, once.
+async fn until_done<C: Future>(connection: C, services: Arc<Services>, drain: fn(Pin<&mut C>)) {
+    let mut connection = pin!(connection);
+    let mut draining = pin!(services.draining());
+    let mut told = false;
+    std::future::poll_fn(|cx| {
+        if !told && draining.as_mut().poll(cx).is_ready() {
+            told = true;
+            drain(connection.as_mut());
+        }
+        // How it ended is between hyper and the peer; the shard counts what concerns it.
+        connection.as_mut().poll(cx).map(drop)
+    })
+    .await;
+}
