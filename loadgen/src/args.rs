@@ -73,8 +73,8 @@ pub struct Args {
     #[arg(long, value_name = "NAME")]
     pub sni: Option<String>,
 
-    /// Key exchange groups to offer, the preferred one first
-    #[arg(long, value_enum, value_name = "LIST", value_delimiter = ',', default_value = "x25519")]
+    /// Key exchange groups to offer, the preferred one first; only this one gets a key share
+    #[arg(long, value_enum, value_name = "LIST", value_delimiter = ',', default_value = "x25519,p256")]
     pub groups: Vec<Group>,
 
     /// Resume sessions: each of the connections goes on with the tickets of its predecessor

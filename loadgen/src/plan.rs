@@ -273,16 +273,10 @@ fn client_cpus(allowed: &[usize], first: Option<usize>, shards: u32) -> Result<V
 
 /// Raises the limit of open files to what the process may have, and sees whether that is enough.
 fn make_room(connections: u32, embedded: bool) -> Result<(), UsageError> {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    if limit.current != limit.maximum {
-        let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-        // When it may not be raised, the check below works with what there is.
-        let _ = setrlimit(Resource::Nofile, raised);
-    }
-    let Some(current) = getrlimit(Resource::Nofile).current else { return Ok(()) };
+    // Where the system does not tell the limit, the connections themselves will.
+    let Ok(limit) = handfast::transport::tcp::raise_descriptor_limit() else { return Ok(()) };
     let per_connection = if embedded { 2 } else { 1 };
-    let room = current.saturating_sub(DESCRIPTORS_SPARE) / per_connection;
+    let room = limit.saturating_sub(DESCRIPTORS_SPARE) / per_connection;
     if u64::from(connections) > room {
         return Err(UsageError::TooManyConnections { connections, room });
     }

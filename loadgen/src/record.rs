@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use rustls::{NamedGroup, ProtocolVersion};
+use rustls::{CipherSuite, NamedGroup, ProtocolVersion};
 
 use crate::failure::{ErrorClass, Failure};
 
@@ -68,6 +68,8 @@ pub struct Facts {
     pub alpn: AlpnId,
     /// The TLS version.
     pub version: Option<ProtocolVersion>,
+    /// The cipher suite.
+    pub suite: Option<CipherSuite>,
     /// The group of the key exchange; none in a TLS 1.2 resumption.
     pub group: Option<NamedGroup>,
     /// Whether a session was resumed.
@@ -116,6 +118,7 @@ pub struct Record {
     pub total: Latency,
     alpn: Vec<(Option<Box<[u8]>>, u64)>,
     versions: Counts<ProtocolVersion>,
+    suites: Counts<CipherSuite>,
     groups: Counts<NamedGroup>,
     errors: Counts<ErrorClass>,
     /// The first detail that came with each class.
@@ -151,6 +154,9 @@ impl Record {
         if let Some(version) = facts.version {
             self.versions.add(version, 1);
         }
+        if let Some(suite) = facts.suite {
+            self.suites.add(suite, 1);
+        }
         if let Some(group) = facts.group {
             self.groups.add(group, 1);
         }
@@ -182,6 +188,7 @@ impl Record {
             self.alpn[id.0].1 += n;
         }
         self.versions.merge(&other.versions);
+        self.suites.merge(&other.suites);
         self.groups.merge(&other.groups);
         self.errors.merge(&other.errors);
         for (class, detail) in &other.examples {
@@ -213,6 +220,11 @@ impl Record {
     /// Complete handshakes by TLS version.
     pub fn by_version(&self) -> impl Iterator<Item = (ProtocolVersion, u64)> {
         self.versions.0.iter().copied()
+    }
+
+    /// Complete handshakes by cipher suite.
+    pub fn by_suite(&self) -> impl Iterator<Item = (CipherSuite, u64)> {
+        self.suites.0.iter().copied()
     }
 
     /// Complete handshakes by group.
@@ -247,7 +259,7 @@ mod tests {
 
     fn facts(record: &mut Record, alpn: Option<&[u8]>, resumed: bool) -> Facts {
         let (version, group) = (Some(ProtocolVersion::TLSv1_3), Some(NamedGroup::X25519));
-        Facts { alpn: record.alpn(alpn), version, group, resumed }
+        Facts { alpn: record.alpn(alpn), version, suite: None, group, resumed }
     }
 
     #[test]

@@ -170,7 +170,7 @@ impl<T: Transport> Shard<T> {
     fn gather(&mut self) {
         self.arena.clear();
         for conn in std::mem::take(&mut self.again) {
-            self.read(conn, false);
+            self.read(conn);
         }
         let events = std::mem::take(&mut self.events);
         for event in &events {
@@ -194,11 +194,11 @@ impl<T: Transport> Shard<T> {
             _ => {}
         }
         if ready.readable || ready.read_closed {
-            self.read(conn, ready.read_closed);
+            self.read(conn);
         }
     }
 
-    fn read(&mut self, conn: ConnId, read_closed: bool) {
+    fn read(&mut self, conn: ConnId) {
         if self.find(conn).is_none() {
             return;
         }
@@ -211,10 +211,8 @@ impl<T: Transport> Shard<T> {
             let arena = &mut self.arena;
             match self.transport.recv(conn, READ_BYTES, |bytes| arena.extend_from_slice(bytes)) {
                 Ok(Recv::Data((), More::Maybe)) => {}
-                // No second edge comes for a FIN that was announced already.
-                Ok(Recv::Data((), More::No)) if read_closed => {}
                 Ok(Recv::Data((), More::No) | Recv::WouldBlock) => break None,
-                Ok(Recv::Eof) => break Some(StreamEnd::Fin),
+                Ok(Recv::Data((), More::End) | Recv::Eof) => break Some(StreamEnd::Fin),
                 Err(error) => break Some(StreamEnd::Broken(error)),
             }
         };

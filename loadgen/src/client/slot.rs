@@ -213,6 +213,7 @@ fn facts(tls: &UnbufferedClientConnection, record: &mut Record) -> Facts {
     Facts {
         alpn: record.alpn(tls.alpn_protocol()),
         version: tls.protocol_version(),
+        suite: tls.negotiated_cipher_suite().map(|s| s.suite()),
         group: tls.negotiated_key_exchange_group().map(|g| g.name()),
         resumed: tls.handshake_kind() == Some(HandshakeKind::Resumed),
     }

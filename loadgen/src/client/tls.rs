@@ -36,6 +36,8 @@ impl TlsSource {
     pub fn new(shape: &TlsShape, own: &[CertificateDer<'static>]) -> Result<Self, UsageError> {
         let mut provider = aws_lc_rs::default_provider();
         provider.kx_groups = shape.groups.iter().map(|g| kx(*g)).collect();
+        // As browsers do; and SHA-256 has instructions of its own where SHA-384 has none.
+        provider.cipher_suites.sort_by_key(|s| !format!("{:?}", s.suite()).contains("AES_128_GCM"));
         let provider = Arc::new(provider);
         let versions: &[_] = match shape.versions {
             TlsVersions::Tls12 => &[&version::TLS12],

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{alpn_name, group_name, micros_each, rate, version_name};
+use super::{alpn_name, group_name, micros_each, rate, suite_name, version_name};
 use crate::plan::{Plan, Target, Verify};
 use crate::record::Latency;
 use crate::run::{Ending, Outcome};
@@ -33,6 +33,7 @@ struct Json {
     error_examples: BTreeMap<String, String>,
     negotiated: BTreeMap<String, u64>,
     tls_versions: BTreeMap<String, u64>,
+    cipher_suites: BTreeMap<String, u64>,
     groups: BTreeMap<String, u64>,
     resumed: u64,
     reset_after_handshake: u64,
@@ -108,6 +109,7 @@ pub fn json(plan: &Plan, outcome: &Outcome) -> String {
             .collect(),
         negotiated: record.by_alpn().map(|(p, n)| (alpn_name(p), n)).collect(),
         tls_versions: record.by_version().map(|(v, n)| (version_name(v), n)).collect(),
+        cipher_suites: record.by_suite().map(|(s, n)| (suite_name(s), n)).collect(),
         groups: record.by_group().map(|(g, n)| (group_name(g), n)).collect(),
         resumed: record.resumed(),
         reset_after_handshake: record.resets_after,
@@ -154,7 +156,7 @@ mod tests {
         let phases = Phases { tcp_connect: Duration::from_micros(30), tls_handshake: Duration::from_micros(120) };
         for alpn in [Some(&b"h2"[..]), Some(b"h2"), None] {
             let (version, group) = (Some(ProtocolVersion::TLSv1_3), Some(NamedGroup::X25519));
-            let facts = Facts { alpn: record.alpn(alpn), version, group, resumed: false };
+            let facts = Facts { alpn: record.alpn(alpn), version, suite: None, group, resumed: false };
             record.succeeded(phases, &facts);
         }
         record.failed(ErrorClass::TlsAlert(40).into());

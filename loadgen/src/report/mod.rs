@@ -6,7 +6,7 @@ mod table;
 pub use json::{SCHEMA, json};
 pub use table::table;
 
-use rustls::{NamedGroup, ProtocolVersion};
+use rustls::{CipherSuite, NamedGroup, ProtocolVersion};
 
 use crate::run::{Ending, Outcome};
 
@@ -30,13 +30,15 @@ pub fn complaint(outcome: &Outcome) -> Option<String> {
         };
         format!("; {} times {}{detail}{hint}", grouped(n), class.name())
     };
+    let address = outcome.address;
+    if outcome.handshakes_all == 0 {
+        return Some(format!("no handshake with {address} succeeded{}", worst()));
+    }
     match outcome.ending {
-        Ending::GaveUp => {
-            Some(format!("gave up: no handshake with {} succeeded for --give-up{}", outcome.address, worst()))
-        }
-        Ending::TargetLost => Some(format!("{} was lost before the end{}", outcome.address, worst())),
+        Ending::GaveUp => Some(format!("gave up: no handshake with {address} succeeded any more{}", worst())),
+        Ending::TargetLost => Some(format!("{address} was lost before the end{}", worst())),
         _ if outcome.record.handshakes() == 0 => {
-            Some(format!("no handshake with {} succeeded{}", outcome.address, worst()))
+            Some(format!("no handshake with {address} succeeded in the time that counts{}", worst()))
         }
         _ => None,
     }
@@ -48,6 +50,12 @@ fn version_name(version: ProtocolVersion) -> String {
         ProtocolVersion::TLSv1_3 => "1.3".to_owned(),
         other => format!("{other:?}"),
     }
+}
+
+/// The name in the IANA registry of cipher suites.
+fn suite_name(suite: CipherSuite) -> String {
+    let name = format!("{suite:?}");
+    name.strip_prefix("TLS13_").map_or_else(|| name.clone(), |rest| format!("TLS_{rest}"))
 }
 
 /// The name in the IANA registry of supported groups.

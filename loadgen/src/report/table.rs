@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use super::{QUANTILES, alpn_name, group_name, grouped, grouped_rate, micros_each, rate, version_name};
+use super::{QUANTILES, alpn_name, group_name, grouped, grouped_rate, micros_each, rate, suite_name, version_name};
 use crate::duration::Human;
 use crate::plan::Plan;
 use crate::record::{Latency, Record};
@@ -61,6 +61,7 @@ fn negotiated(out: &mut String, record: &Record) -> std::fmt::Result {
     kinds.retain(|(_, n)| *n > 0);
     writeln!(out, "\n  ALPN           {}", list(record.by_alpn().map(|(p, n)| (alpn_name(p), n)).collect()))?;
     writeln!(out, "  TLS version    {}", list(record.by_version().map(|(v, n)| (version_name(v), n)).collect()))?;
+    writeln!(out, "  cipher suite   {}", list(record.by_suite().map(|(s, n)| (suite_name(s), n)).collect()))?;
     let groups: Vec<_> = record.by_group().map(|(g, n)| (group_name(g), n)).collect();
     if !groups.is_empty() {
         writeln!(out, "  group          {}", list(groups))?;
