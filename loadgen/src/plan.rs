@@ -250,7 +250,11 @@ fn server_name(sni: Option<String>, target: &Target, verify: &Verify) -> Result<
             // RFC 6066 section 3 allows no address in SNI; to verify, the address itself must be in the certificate.
             Some(ip) if *verify != Verify::No => Ok(ServerName::IpAddress(ip.into())),
             Some(_) => dns("localhost".to_owned()),
-            None => dns(server.host.clone()),
+            None => match dns(server.host.clone()) {
+                // A resolver may know names that no certificate can have.
+                Err(_) if *verify == Verify::No => dns("localhost".to_owned()),
+                name => name,
+            },
         },
         (None, Target::Embedded { .. }) => dns("localhost".to_owned()),
     }

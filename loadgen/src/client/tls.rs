@@ -269,7 +269,7 @@ pub(super) fn drive(
             }
             Ok(_) => reached = Some(Reached::Closed),
             Err(error) => {
-                collect_alert(tls, &mut input[used + discard..], out);
+                collect_alert(tls, out);
                 return (used, Err(error));
             }
         }
@@ -280,11 +280,11 @@ pub(super) fn drive(
     }
 }
 
-/// After an error, what is still to be sent is the alert about it. rustls must see the input that it has not taken
-/// yet: it panics when messages that it has found in there already are gone.
-fn collect_alert(tls: &mut UnbufferedClientConnection, rest: &mut [u8], out: &mut Output) {
-    // Output comes before further input, so nothing of `rest` is taken until the last call.
-    while let Ok(ConnectionState::EncodeTlsData(data)) = tls.process_tls_records(rest).state {
+/// After an error, what is still to be sent is the alert about it. rustls is asked for no more than that: shown the
+/// same input again it would find the same fault and panic, and shown none it would miss the rest of the input.
+fn collect_alert(tls: &mut UnbufferedClientConnection, out: &mut Output) {
+    while tls.wants_write() {
+        let Ok(ConnectionState::EncodeTlsData(data)) = tls.process_tls_records(&mut []).state else { return };
         out.take(data);
     }
 }
