@@ -10,14 +10,16 @@ use crate::duration;
 
 const EXAMPLES: &str = "\
 Examples:
-  handfast-load                                       measure the built-in engine for about ten seconds
-  handfast-load localhost:8443 --connections 256      keep 256 handshakes under way against any TLS server
+  handfast-load
+      Measures the built-in engine for about ten seconds.
+  handfast-load localhost:8443 --connections 256
+      Keeps 256 handshakes under way against any TLS server.
   handfast-load example.com:443 --verify --tls 1.3 --count 100
-                                                      100 handshakes, certificates verified
+      100 handshakes with certificates verified.
   handfast-load [::1]:8443 --alpn h2 --resume --server-pid 4711
-                                                      resumed sessions, and the server's CPU per handshake
+      Resumed sessions, and the server's CPU per handshake.
   handfast-load localhost:8443 --duration 500ms --json | jq .handshakes_per_second
-                                                      for scripts: one JSON object on stdout";
+      For scripts: one JSON object on stdout.";
 
 const AFTER: &str = "\
 Exit status: 0 done; 1 the measured thing failed (no handshake succeeded, or the target was lost); 2 wrong usage.

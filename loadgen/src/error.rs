@@ -54,8 +54,6 @@ pub enum UsageError {
     OptionMismatch(&'static str),
     /// TLS options that exclude each other.
     Tls(rustls::Error),
-    /// This build has no engine in it.
-    NoEngine,
 }
 
 impl fmt::Display for UsageError {
@@ -94,9 +92,6 @@ impl fmt::Display for UsageError {
             ),
             Self::OptionMismatch(what) => f.write_str(what),
             Self::Tls(error) => write!(f, "these TLS options do not go together: {error}"),
-            Self::NoEngine => {
-                f.write_str("no target: this build has no engine to measure; give HOST:PORT, for example localhost:443")
-            }
         }
     }
 }

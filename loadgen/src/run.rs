@@ -75,7 +75,7 @@ pub fn run(plan: &Plan, interrupted: &Arc<AtomicBool>) -> Result<Outcome, RunErr
     let (address, embedded) = match &plan.target {
         Target::Server(server) => (target::resolve(server, plan.quiet)?, None),
         Target::Embedded { shards } => {
-            let embedded = Embedded::start(*shards)?;
+            let embedded = Embedded::start(plan, *shards)?;
             (embedded.addr, Some(embedded))
         }
     };

@@ -2,15 +2,20 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::str::FromStr;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use rustls::pki_types::CertificateDer;
+use handfast::crypto::provider;
+use handfast::identity::{CertificateSet, Identity};
+use handfast::selection::PROTOCOLS_MAX;
+use handfast::{Engine, Pin, Protocol};
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 
 use crate::cpu::{self, ServerCpu};
 use crate::error::{RunError, UsageError};
+use crate::plan::Plan;
 
 /// How long each address of a name with several is tried.
 const PROBE: Duration = Duration::from_millis(250);
@@ -120,24 +125,65 @@ pub struct Embedded {
     pub certificates: Vec<CertificateDer<'static>>,
     /// Its threads' CPU time.
     pub cpu: ServerCpu,
+    _engine: Engine,
 }
 
 impl Embedded {
-    /// Starts it with `shards` threads, on the first CPUs that this process may use.
+    /// Starts it with `shards` threads, for what `plan` is going to offer.
     ///
     /// # Errors
-    /// This build has none.
-    pub fn start(shards: u32) -> Result<Self, RunError> {
+    /// The engine does not start.
+    pub fn start(plan: &Plan, shards: u32) -> Result<Self, RunError> {
         let others = cpu::own_threads();
-        let (addr, certificates) = start_engine(shards)?;
-        Ok(Self { addr, certificates, cpu: ServerCpu::threads_beside(&others) })
+        let (engine, certificate) = start_engine(plan, shards)?;
+        let local = "listen on the loopback interface";
+        let addr = engine.handle().local_addr().ok_or_else(|| failed(local)(io::ErrorKind::AddrNotAvailable.into()))?;
+        Ok(Self { addr, certificates: vec![certificate], cpu: ServerCpu::threads_beside(&others), _engine: engine })
     }
 }
 
-/// The one place that knows the engine's embedding interface: starts it on a free port of the loopback interface
-/// with a certificate of its own, protocol `close` (finish, answer close_notify, close).
-fn start_engine(_shards: u32) -> Result<(SocketAddr, Vec<CertificateDer<'static>>), RunError> {
-    Err(UsageError::NoEngine.into())
+/// The one place that knows the engine's embedding interface: an engine on a free port of the loopback interface, with
+/// a certificate of its own, that finishes handshakes, answers close_notify and closes.
+fn start_engine(plan: &Plan, shards: u32) -> Result<(Engine, CertificateDer<'static>), RunError> {
+    let doing = "make a certificate for the engine";
+    let mut names = vec!["localhost".to_owned()];
+    names.extend(Some(plan.tls.server_name.to_str().into_owned()).filter(|name| name != "localhost"));
+    let own = rcgen::generate_simple_self_signed(names).map_err(other(doing))?;
+    let certificate = own.cert.der().clone();
+    let key = PrivatePkcs8KeyDer::from(own.signing_key.serialize_der()).into();
+    let identity = Identity::from_der(vec![certificate.clone()], key, &provider()).map_err(other(doing))?;
+    let set = CertificateSet::new("embedded", vec![identity]).map_err(other(doing))?;
+
+    let mut ids = plan.tls.alpn.clone();
+    ids.truncate(PROTOCOLS_MAX);
+    if ids.is_empty() {
+        ids.push(b"h2".to_vec());
+    }
+    let mut builder = Engine::builder()
+        .listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+        .shards(shards as usize)
+        .pin(server_pin(&plan.cpus, shards as usize))
+        .certificates(set)
+        .without_alpn(ids[0].clone());
+    for id in ids {
+        builder = builder.protocol(Protocol::alpn(id).close());
+    }
+    let engine = builder.start().map_err(other("start the engine"))?;
+    Ok((engine, certificate))
+}
+
+/// The CPUs that the client leaves, when they are enough.
+fn server_pin(client: &[usize], shards: usize) -> Pin {
+    let left: Vec<_> = cpu::allowed().into_iter().filter(|c| !client.contains(c)).collect();
+    if left.len() < shards { Pin::Off } else { Pin::Cores(left) }
+}
+
+fn failed(doing: &'static str) -> impl Fn(io::Error) -> RunError {
+    move |source| RunError::Local { doing, source }
+}
+
+fn other<E: std::error::Error + Send + Sync + 'static>(doing: &'static str) -> impl Fn(E) -> RunError {
+    move |error| failed(doing)(io::Error::other(error))
 }
 
 #[cfg(test)]

@@ -40,6 +40,30 @@ fn a_count_of_handshakes_is_what_the_server_counts() {
 }
 
 #[test]
+fn the_built_in_engine_is_measured_without_a_target() {
+    let measure = |args: &[&str]| {
+        let run = run(&[&["--json", "--count", "40", "--connections", "4"], args].concat());
+        assert_eq!(run.status, 0, "{}", run.stderr);
+        let json = run.json();
+        assert_eq!((&json["target"], &json["handshakes"]), (&"embedded".into(), &40.into()), "{json}");
+        assert_eq!((&json["reset_after_handshake"], &json["left_open"]), (&0.into(), &0.into()), "{json}");
+        json
+    };
+    let json = measure(&[]);
+    assert_eq!(json["negotiated"], serde_json::json!({"h2": 40}));
+    if cfg!(target_os = "linux") {
+        assert!(json["server_cpu_us_per_handshake"].as_f64().unwrap() > 0.0);
+    }
+    assert_eq!(measure(&["--alpn", "none"])["negotiated"], serde_json::json!({"none": 40}));
+    assert_eq!(measure(&["--alpn", "own/1"])["negotiated"], serde_json::json!({"own/1": 40}));
+    assert_eq!(measure(&["--verify"])["verified"], true);
+    assert_eq!(measure(&["--verify", "--sni", "a.example"])["verified"], true);
+    assert_eq!(measure(&["--resume"])["resumed"], 36);
+    assert_eq!(measure(&["--tls", "1.2"])["tls_versions"], serde_json::json!({"1.2": 40}));
+    assert_eq!(measure(&["--server-shards", "2", "--shards", "2"])["shards"], 2);
+}
+
+#[test]
 fn a_table_says_what_was_measured_and_that_nothing_was_verified() {
     let server = Server::tls(H2);
     let run = run(&[&server.target(), "--duration", "1200ms", "--warm-up", "100ms", "--connections", "2"]);

@@ -49,5 +49,5 @@ fn files_processes_and_cpus() {
 fn help_opens_with_examples() {
     let run = run(&["--help"]);
     assert_eq!(run.status, 0);
-    assert!(run.stdout.starts_with("Examples:\n  handfast-load "), "{}", run.stdout);
+    assert!(run.stdout.starts_with("Examples:\n  handfast-load\n"), "{}", run.stdout);
 }
