@@ -352,13 +352,12 @@ impl Transport for Tcp {
                 Err(e) => return Err(e.into()),
             }
         };
-        if sent < wanted {
-            conn.wants_writable = true;
-            if conn.interests == Interests::Read {
-                let both = Interest::READABLE | Interest::WRITABLE;
-                self.poll.registry().reregister(&mut SourceFd(&conn.fd.as_raw_fd()), token_of(id), both)?;
-                conn.interests = Interests::ReadWrite;
-            }
+        // A connect that was to be waited for has ended when everything went out at once.
+        conn.wants_writable = sent < wanted;
+        if conn.wants_writable && conn.interests == Interests::Read {
+            let both = Interest::READABLE | Interest::WRITABLE;
+            self.poll.registry().reregister(&mut SourceFd(&conn.fd.as_raw_fd()), token_of(id), both)?;
+            conn.interests = Interests::ReadWrite;
         }
         Ok(sent)
     }
@@ -402,7 +401,12 @@ impl Transport for Tcp {
     }
 
     fn connect(&mut self, to: SocketAddr, from: Option<SocketAddr>) -> io::Result<ConnId> {
-        let socket = socket2::Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
+        #[cfg(target_os = "linux")]
+        let kind = Type::STREAM.nonblocking();
+        #[cfg(not(target_os = "linux"))]
+        let kind = Type::STREAM;
+        let socket = socket2::Socket::new(Domain::for_address(to), kind, Some(Protocol::TCP))?;
+        #[cfg(not(target_os = "linux"))]
         socket.set_nonblocking(true)?;
         socket.set_tcp_nodelay(true)?;
         #[cfg(target_os = "linux")]
