@@ -96,12 +96,7 @@ fn compare(
     }
     let ratios: Vec<f64> = cpu[0].iter().zip(&cpu[1]).map(|(a, b)| a / b).collect();
     if let (Some(a), Some(b), Some(ratio)) = (Spread::of(&cpu[0]), Spread::of(&cpu[1]), Spread::of(&ratios)) {
-        println!(
-            "{what:<16} {a:>24.1} {b:>24.1} {ratio:>24.3}",
-            a = a.to_string(),
-            b = b.to_string(),
-            ratio = format!("{ratio:.3}")
-        );
+        println!("{what:<16} {:>24} {:>24} {:>24}", format!("{a:.1}"), format!("{b:.1}"), format!("{ratio:.3}"));
     }
     Ok(())
 }
