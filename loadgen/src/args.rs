@@ -31,7 +31,7 @@ says so.";
 #[command(name = "handfast-load", version, before_help = EXAMPLES, after_help = AFTER, max_term_width = 110)]
 #[non_exhaustive]
 pub struct Args {
-    /// The server to measure, as HOST:PORT ([::1]:443 for IPv6); the built-in engine when there is none
+    /// The server to measure, as HOST:PORT (IPv6: `[::1]:443`); the built-in engine when there is none
     #[arg(value_name = "HOST:PORT")]
     pub target: Option<String>,
 

@@ -3,7 +3,6 @@
 use std::fs;
 use std::time::Duration;
 
-use rustix::thread::CpuSet;
 use rustix::time::{ClockId, clock_gettime};
 
 /// CPU time that the calling thread has used.
@@ -13,21 +12,36 @@ pub fn of_this_thread() -> Duration {
 }
 
 /// The CPUs that this process may use, in order; empty when the system does not say.
+#[cfg(target_os = "linux")]
 #[must_use]
 pub fn allowed() -> Vec<usize> {
-    let Ok(set) = rustix::thread::sched_getaffinity(None) else { return Vec::new() };
+    use rustix::thread::{CpuSet, sched_getaffinity};
+    let Ok(set) = sched_getaffinity(None) else { return Vec::new() };
     (0..CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect()
 }
 
+/// The CPUs that this process may use; this system does not say.
+#[cfg(not(target_os = "linux"))]
+#[must_use]
+pub const fn allowed() -> Vec<usize> {
+    Vec::new()
+}
+
 /// Pins the calling thread; without the right to do so it stays where the system puts it.
+#[cfg(target_os = "linux")]
 pub fn pin_this_thread(cpu: usize) {
+    use rustix::thread::{CpuSet, sched_setaffinity};
     if cpu < CpuSet::MAX_CPU {
         let mut set = CpuSet::new();
         set.set(cpu);
         // Pinning makes figures steadier; a run without it is still a run.
-        let _ = rustix::thread::sched_setaffinity(None, &set);
+        let _ = sched_setaffinity(None, &set);
     }
 }
+
+/// This system pins no threads.
+#[cfg(not(target_os = "linux"))]
+pub const fn pin_this_thread(_: usize) {}
 
 /// The threads of this process.
 #[must_use]

