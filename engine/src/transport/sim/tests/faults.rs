@@ -177,7 +177,7 @@ impl Echo {
             match self.server.recv(*conn, 512, |bytes| buffer.extend_from_slice(bytes))? {
                 Recv::Data((), More::Maybe) => {}
                 Recv::Data((), More::No) | Recv::WouldBlock => break,
-                Recv::Eof => *ended = true,
+                Recv::Data((), More::End) | Recv::Eof => *ended = true,
             }
         }
         if !buffer.is_empty() {
