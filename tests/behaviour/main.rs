@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod certificates;
+mod hand_off;
 mod handshake;
 mod setup;
 mod streams;

@@ -292,7 +292,10 @@ mod tests {
             get.headers()[CONTENT_LENGTH].to_str().unwrap()
         );
         let post = ask(Method::POST, "/", "*/*");
-        assert_eq!((post.status(), post.headers()[ALLOW].as_bytes()), (StatusCode::METHOD_NOT_ALLOWED, &b"GET, HEAD"[..]));
+        assert_eq!(
+            (post.status(), post.headers()[ALLOW].as_bytes()),
+            (StatusCode::METHOD_NOT_ALLOWED, &b"GET, HEAD"[..])
+        );
         assert_eq!(ask(Method::POST, "/x", "*/*").status(), StatusCode::NOT_FOUND);
         assert_eq!(ask(Method::GET, "/facts.json", "text/html").headers()[CONTENT_TYPE], JSON);
     }
