@@ -3,7 +3,8 @@
 use std::fmt::Write;
 
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 use hyper::header::{
     ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderValue, VARY,
 };
@@ -17,6 +18,9 @@ const HTML: &str = "text/html; charset=utf-8";
 const TEXT: &str = "text/plain; charset=utf-8";
 /// The page has its style inside and needs nothing else from anywhere.
 const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
+
+/// Content that is read for nothing before a request is answered.
+const DISCARDED_BYTES_MAX: usize = 64 * 1024;
 
 /// Answers `GET` and `HEAD` of `/` and `/facts.json`.
 pub(super) fn respond<B>(facts: &HandshakeFacts, request: &Request<B>) -> Response<Full<Bytes>> {
@@ -40,6 +44,16 @@ pub(super) fn respond<B>(facts: &HandshakeFacts, request: &Request<B>) -> Respon
         headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(PAGE_POLICY));
     }
     response
+}
+
+/// Takes a request's content in, so that a client that is still sending it reads the answer and may go on
+/// (RFC 9112 section 9.3, RFC 9113 section 8.1). Met the limit, it is left alone.
+pub(super) async fn discard(mut content: Incoming) {
+    let mut taken = 0;
+    while taken < DISCARDED_BYTES_MAX {
+        let Some(Ok(frame)) = content.frame().await else { return };
+        taken += frame.data_ref().map_or(0, Bytes::len);
+    }
 }
 
 /// A short plain text.

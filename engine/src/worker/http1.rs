@@ -82,19 +82,22 @@ where
 pub(crate) fn with_facts() -> impl Worker {
     serve(|connection| {
         let connection = connection.clone();
-        service_fn(move |request: Request<Incoming>| {
-            let response = answer(&connection, request);
-            async move { Ok::<_, Infallible>(response) }
+        service_fn(move |mut request: Request<Incoming>| {
+            let response = answer(&connection, &mut request);
+            async move {
+                facts::discard(request.into_body()).await;
+                Ok::<_, Infallible>(response)
+            }
         })
     })
 }
 
 #[cfg(feature = "websocket")]
-fn answer(connection: &Connection, mut request: Request<Incoming>) -> Response<Full<Bytes>> {
-    super::websocket::answer(connection, &mut request).unwrap_or_else(|| facts::respond(&connection.facts, &request))
+fn answer(connection: &Connection, request: &mut Request<Incoming>) -> Response<Full<Bytes>> {
+    super::websocket::answer(connection, request).unwrap_or_else(|| facts::respond(&connection.facts, request))
 }
 
 #[cfg(not(feature = "websocket"))]
-fn answer(connection: &Connection, request: Request<Incoming>) -> Response<Full<Bytes>> {
-    facts::respond(&connection.facts, &request)
+fn answer(connection: &Connection, request: &mut Request<Incoming>) -> Response<Full<Bytes>> {
+    facts::respond(&connection.facts, request)
 }

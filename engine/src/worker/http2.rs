@@ -70,7 +70,10 @@ pub(crate) fn with_facts() -> impl Worker {
         let facts = Arc::clone(connection.facts());
         service_fn(move |request: Request<Incoming>| {
             let response = facts::respond(&facts, &request);
-            async move { Ok::<_, Infallible>(response) }
+            async move {
+                facts::discard(request.into_body()).await;
+                Ok::<_, Infallible>(response)
+            }
         })
     })
 }

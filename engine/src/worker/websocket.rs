@@ -141,7 +141,7 @@ async fn echo(mut socket: HttpWebSocket, services: Arc<Services>) {
                 OpCode::Close => return answer_close(&mut socket).await,
                 _ => Ok(()),
             },
-            Next::Frame(Err(_)) => return answer_close(&mut socket).await,
+            Next::Frame(Err(error)) => return fail(&mut socket, &error).await,
         };
         if sent.is_err() {
             return;
@@ -149,7 +149,25 @@ async fn echo(mut socket: HttpWebSocket, services: Arc<Services>) {
     }
 }
 
-/// Sends the Close frame that the library has ready: the answer to the peer's, or one that says what it did wrong.
+/// Sends the answer to the peer's Close frame, which the library has ready.
 async fn answer_close(socket: &mut HttpWebSocket) {
     let _ = socket.next_frame().await;
+}
+
+/// Tells the peer what it did wrong (RFC 6455 section 7.1.7).
+async fn fail(socket: &mut HttpWebSocket, error: &WebSocketError) {
+    // For a bad frame the library has its Close frame ready and goes out with it; for a bad message it has none.
+    if poll_fn(|cx| socket.poll_ready_unpin(cx)).await.is_err() || socket.flush().await.is_err() {
+        return;
+    }
+    let next = poll_fn(|cx| Poll::Ready(socket.poll_next_frame(cx))).await;
+    if matches!(next, Poll::Ready(Err(WebSocketError::ConnectionClosed))) {
+        return;
+    }
+    let code = match error {
+        WebSocketError::FrameTooLarge => CloseCode::Size,
+        WebSocketError::InvalidUTF8 => CloseCode::Invalid,
+        _ => CloseCode::Protocol,
+    };
+    let _ = socket.send(Frame::close(code, "")).await;
 }

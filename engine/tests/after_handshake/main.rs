@@ -1,0 +1,12 @@
+//! What happens after the handshake, over real sockets: workers, hand-off, drain, and the client.
+
+mod client;
+mod curl;
+mod hand_off;
+mod harness;
+mod http1;
+mod http2;
+mod own_protocol;
+#[cfg(feature = "tokio")]
+mod runtime;
+mod websocket;
