@@ -29,6 +29,9 @@ struct Args {
     /// Session tickets after each full handshake
     #[arg(long, default_value_t = 2)]
     tickets: usize,
+    /// The ALPN protocol IDs that it accepts
+    #[arg(long, value_delimiter = ',', default_value = "h2,http/1.1")]
+    alpn: Vec<String>,
     /// Pin to this core
     #[arg(long)]
     core: Option<usize>,
@@ -53,7 +56,7 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_single_cert(chain, PrivateKeyDer::from_pem_file(&args.key)?)?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = args.alpn.iter().map(|id| id.as_bytes().to_vec()).collect();
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = args.tickets;
     config.ticketer = Ticketer::new()?;

@@ -237,7 +237,7 @@ impl<T: Transport> Shard<T> {
         }
         let result = self.transport.send(id, &[IoSlice::new(slot.unsent.front())], Push::Now);
         match result {
-            Ok(n) => slot.unsent.consume(n),
+            Ok(n) => slot.sent(n),
             Err(_) => {
                 if let Some(slot) = self.slots.take(id) {
                     self.broken(id, slot);

@@ -34,7 +34,7 @@ pub(super) struct Streaming {
 
 pub(super) struct Slot {
     pub(super) conn: Conn,
-    /// Records that the transport has not taken.
+    /// Records that the transport has not taken; without memory of its own once it has taken all.
     pub(super) unsent: Buffer,
     pub(super) timer: Option<TimerKey>,
     /// The peer's direction of the stream has ended.
@@ -44,6 +44,15 @@ pub(super) struct Slot {
 impl Slot {
     pub(super) fn new(conn: Conn) -> Self {
         Self { conn, unsent: Buffer::default(), timer: None, ended: false }
+    }
+
+    /// The transport has taken `n` bytes of what was unsent.
+    pub(super) fn sent(&mut self, n: usize) {
+        self.unsent.consume(n);
+        if self.unsent.len() == 0 {
+            // Most connections idle after their tickets, and there are many.
+            self.unsent = Buffer::default();
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::limits::Limits;
 use crate::transport::ConnId;
 
 /// A drained buffer that grew beyond this gives its memory back.
-const KEEP_BYTES: usize = 16 * 1024;
+const KEEP_BYTES: usize = 1024;
 
 /// Bytes that come in at the back and go out at the front.
 #[derive(Debug, Default)]

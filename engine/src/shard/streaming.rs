@@ -145,7 +145,7 @@ impl<T: Transport> Shard<T> {
         }
         slot.unsent.bytes.append(&mut self.out);
         let sent = self.transport.send(id, &[std::io::IoSlice::new(slot.unsent.front())], push)?;
-        slot.unsent.consume(sent);
+        slot.sent(sent);
         Ok(())
     }
 
