@@ -1,5 +1,9 @@
-//! What Handfast's tests share: certificates, a rustls client to drive by hand, and the worlds a shard runs in.
+//! What Handfast's tests share: certificates, a rustls client to drive by hand, the worlds a shard runs in, the
+//! programs under test and the real peers they meet.
 
+pub mod binaries;
 pub mod certificates;
 pub mod client;
+pub mod peers;
+pub mod process;
 pub mod world;

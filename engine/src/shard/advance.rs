@@ -215,7 +215,8 @@ impl<T: Transport> Shard<T> {
         self.again.push(id);
     }
 
-    /// Sends `self.out`; what the transport does not take is kept in order.
+    /// Sends `self.out`; what the transport does not take is kept in order. Either way `self.out` is empty then, as
+    /// the next connection writes into it.
     ///
     /// # Errors
     /// The connection is broken.
@@ -223,10 +224,13 @@ impl<T: Transport> Shard<T> {
         if self.out.is_empty() {
             return Ok(());
         }
-        let sent = if slot.unsent.len() > 0 { 0 } else { self.transport.send(id, &[IoSlice::new(&self.out)], push)? };
-        slot.unsent.bytes.extend_from_slice(&self.out[sent..]);
+        let waits = slot.unsent.len() > 0;
+        let sent = if waits { Ok(0) } else { self.transport.send(id, &[IoSlice::new(&self.out)], push) };
+        if let Ok(sent) = sent {
+            slot.unsent.bytes.extend_from_slice(&self.out[sent..]);
+        }
         self.out.clear();
-        Ok(())
+        sent.map(drop)
     }
 
     /// The transport takes bytes again.

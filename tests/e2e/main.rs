@@ -1,0 +1,16 @@
+//! The programs as they are, against the programs of other people.
+
+mod certificates;
+mod curl;
+mod facts;
+mod gnutls;
+mod listeners;
+mod measuring;
+mod openssl;
+mod peers;
+mod s_client;
+mod server;
+mod servers;
+mod signals;
+mod usage;
+mod websocket;

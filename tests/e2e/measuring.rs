@@ -1,0 +1,81 @@
+//! `handfast-load` as a program, and what it is asked for most.
+
+use handfast_tests::binaries::handfast_load;
+use handfast_tests::process::{Ended, run};
+use serde_json::{Value, json};
+
+use crate::server::{Localhost, counter};
+
+/// Runs it to its end with `--json`.
+#[track_caller]
+pub(crate) fn load(args: &[&str]) -> (Ended, Value) {
+    let ended = run(handfast_load().args(["--json", "--quiet"]).args(args));
+    let figures = serde_json::from_str(&ended.stdout).unwrap_or_else(|e| panic!("{e}: {ended}"));
+    (ended, figures)
+}
+
+/// A run in which everything went well; its figures, and how many handshakes.
+#[track_caller]
+pub(crate) fn good_load(args: &[&str]) -> (Value, u64) {
+    let (ended, figures) = load(args);
+    assert_eq!((ended.code(), ended.stderr.as_str()), (0, ""), "{ended}");
+    let handshakes = figures["handshakes"].as_u64().expect("a number");
+    assert!(handshakes > 0, "{figures}");
+    assert_eq!((&figures["errors"], &figures["ended"]), (&json!({}), &json!("planned")), "{figures}");
+    (figures, handshakes)
+}
+
+pub(crate) const SHORT: [&str; 6] = ["--duration", "500ms", "--warm-up", "100ms", "--connections", "8"];
+
+#[test]
+fn both_ends_count_the_same_handshakes() {
+    for (how, resumes) in [(&[][..], false), (&["--resume"], true)] {
+        let server = Localhost::start(&["--close", "--tickets", "2", "--stats"]);
+        let (target, pid) = (server.addr().to_string(), server.server.process().id().to_string());
+        let args =
+            [&[&target, "--sni", "localhost", "--ca", server.ca(), "--server-pid", &pid], &SHORT[..], how].concat();
+        let (figures, handshakes) = good_load(&args);
+        assert_eq!(figures["negotiated"], json!({"h2": handshakes}), "{figures}");
+        assert_eq!(figures["verified"], true, "{figures}");
+        assert!(figures["server_cpu_us_per_handshake"].as_f64().is_some_and(|us| us > 0.0), "{figures}");
+        let stats = server.server.stop().stdout;
+        let (full, resumed) = (counter(&stats, "handshakes_full"), counter(&stats, "handshakes_resumed"));
+        assert_eq!(figures["handshakes_all"].as_u64(), Some(full + resumed), "{figures}\n{stats}");
+        assert_eq!(resumed > 0, resumes, "{stats}");
+    }
+}
+
+#[test]
+fn each_of_our_protocols_is_measured_while_it_serves() {
+    let server = Localhost::start(&["--stats"]);
+    let target = server.addr().to_string();
+    for (alpn, negotiated) in [("h2", "h2"), ("http/1.1", "http/1.1"), ("none", "none")] {
+        for tls in ["1.2", "1.3"] {
+            let args =
+                [&[&target, "--alpn", alpn, "--tls", tls, "--count", "20"], &["--connections", "4"][..]].concat();
+            let (figures, _) = good_load(&args);
+            assert_eq!(figures["negotiated"], json!({negotiated: 20}), "{figures}");
+            assert_eq!(figures["tls_versions"], json!({tls: 20}), "{figures}");
+        }
+    }
+    let stats = server.server.stop().stdout;
+    assert_eq!((counter(&stats, "opened"), counter(&stats, "closed")), (120, 120), "{stats}");
+}
+
+#[test]
+fn every_group_is_negotiated() {
+    let server = Localhost::start(&["--close"]);
+    let target = server.addr().to_string();
+    for group in ["x25519", "p256", "x25519mlkem768"] {
+        let (figures, _) = good_load(&[&target, "--groups", group, "--count", "10", "--tls", "1.3"]);
+        let groups = figures["groups"].as_object().expect("groups");
+        assert_eq!(groups.values().collect::<Vec<_>>(), [&json!(10)], "{figures}");
+    }
+}
+
+#[test]
+fn an_engine_of_its_own_without_a_target() {
+    let (figures, _) = good_load(&SHORT);
+    assert_eq!(figures["target"], "embedded", "{figures}");
+    assert!(figures["latency_us"]["total"]["p50"].as_f64().is_some_and(|us| us > 0.0), "{figures}");
+}

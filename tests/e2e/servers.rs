@@ -1,0 +1,217 @@
+//! Our client and our load generator against nginx and `openssl s_server`.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+
+use handfast::client::{Client, ClientError, Roots};
+use handfast::handshake::TlsVersions;
+use handfast_tests::binaries::handfast_load;
+use handfast_tests::certificates::make;
+use handfast_tests::peers::Peer;
+use handfast_tests::process::{BOUND, Pipe, Process, Scratch};
+use serde_json::json;
+
+use crate::measuring::{SHORT, good_load, load};
+use crate::server::{Files, text, until_accepting};
+
+/// A server of somebody else's, with a certificate of ours for `localhost` and 127.0.0.1.
+struct Foreign {
+    process: Process,
+    addr: SocketAddr,
+    files: Files,
+    _scratch: Scratch,
+}
+
+impl Foreign {
+    fn target(&self) -> String {
+        self.addr.to_string()
+    }
+
+    fn client(&self, alpn: &'static str) -> handfast::client::ClientBuilder {
+        Client::builder().alpn([alpn]).roots(Roots::file(&self.files.cert))
+    }
+}
+
+/// nginx in the foreground, with TLS on `addr` and without on `plain`.
+struct Nginx {
+    tls: Foreign,
+    plain: SocketAddr,
+}
+
+fn nginx() -> Option<Nginx> {
+    let nginx = Peer::Nginx.installed()?;
+    let scratch = Scratch::new();
+    let files = Files::new(&scratch, "nginx", make(&["localhost", "127.0.0.1"]));
+    // It cannot tell us which free port it took; so we take them first, and give them up.
+    let free = || TcpListener::bind("127.0.0.1:0").expect("a port");
+    let (addr, plain) = {
+        let (one, other) = (free(), free());
+        (one.local_addr().expect("an address"), other.local_addr().expect("an address"))
+    };
+    let dir = scratch.path("");
+    let dir = text(&dir);
+    let (cert, key) = (files.cert(), files.key());
+    let config = format!(
+        "daemon off; master_process off; pid {dir}/nginx.pid; error_log stderr;
+         events {{ worker_connections 512; }}
+         http {{
+             access_log off;
+             client_body_temp_path {dir}; proxy_temp_path {dir}; fastcgi_temp_path {dir}; uwsgi_temp_path {dir};
+             scgi_temp_path {dir};
+             server {{
+                 listen {addr} ssl http2;
+                 ssl_certificate {cert}; ssl_certificate_key {key}; ssl_protocols TLSv1.2 TLSv1.3;
+                 location / {{ default_type text/plain; return 200 \"$server_protocol $ssl_protocol\\n\"; }}
+             }}
+             server {{ listen {plain}; }}
+         }}"
+    );
+    let config = scratch.file("nginx.conf", config);
+    let process = Process::start(nginx.command().args(["-p", dir, "-c", text(&config)]));
+    until_accepting(addr, true);
+    Some(Nginx { tls: Foreign { process, addr, files, _scratch: scratch }, plain })
+}
+
+/// `openssl s_server`, one connection after the other.
+fn s_server(args: &[&str]) -> Option<Foreign> {
+    let openssl = Peer::OpenSsl.installed()?;
+    let scratch = Scratch::new();
+    let files = Files::new(&scratch, "s_server", make(&["localhost", "127.0.0.1"]));
+    let mut command = openssl.command();
+    command.args(["s_server", "-accept", "127.0.0.1:0", "-cert", files.cert(), "-key", files.key()]).args(args);
+    let process = Process::start(&mut command);
+    let addr = process.wait_for("port", Pipe::Stdout, |text| {
+        text.split_inclusive('\n').find_map(|l| l.strip_suffix('\n')?.strip_prefix("ACCEPT ")?.parse().ok())
+    });
+    Some(Foreign { process, addr, files, _scratch: scratch })
+}
+
+/// One request over HTTP/1.x; the whole answer.
+fn get(connection: &mut handfast::client::Connection) -> String {
+    connection.socket().set_read_timeout(Some(BOUND)).expect("a time limit");
+    connection.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").expect("sent");
+    let mut answer = Vec::new();
+    connection.read_to_end(&mut answer).expect("an answer");
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[test]
+fn the_load_generator_measures_nginx() {
+    let Some(nginx) = nginx() else { return };
+    let (target, pid) = (nginx.tls.target(), nginx.tls.process.id().to_string());
+    for (alpn, tls) in [("h2,http/1.1", "1.3"), ("h2", "1.2"), ("http/1.1", "1.3"), ("none", "1.2")] {
+        let args = [&target, "--alpn", alpn, "--tls", tls, "--ca", nginx.tls.files.cert(), "--server-pid", &pid];
+        let (figures, handshakes) = good_load(&[&args, &SHORT[..]].concat());
+        let negotiated = alpn.split(',').next().expect("a protocol");
+        assert_eq!(figures["negotiated"], json!({negotiated: handshakes}), "{figures}");
+        assert_eq!(figures["tls_versions"], json!({tls: handshakes}), "{figures}");
+        assert!(figures["server_cpu_us_per_handshake"].as_f64().is_some_and(|us| us > 0.0), "{figures}");
+    }
+}
+
+#[test]
+fn the_load_generator_resumes_at_nginx() {
+    let Some(nginx) = nginx() else { return };
+    let target = nginx.tls.target();
+    for tls in ["1.2", "1.3"] {
+        let (figures, handshakes) = good_load(&[&[&target, "--resume", "--tls", tls], &SHORT[..]].concat());
+        let resumed = figures["resumed"].as_u64().expect("a number");
+        assert!(resumed > 0 && resumed <= handshakes, "{figures}");
+    }
+}
+
+#[test]
+fn the_load_generator_measures_s_server() {
+    for (args, negotiated) in [(&["-www", "-alpn", "http/1.1,h2"][..], "http/1.1"), (&["-www"], "none")] {
+        let Some(server) = s_server(args) else { return };
+        let target = server.target();
+        let args = [&target, "--ca", server.files.cert(), "--duration", "500ms", "--warm-up", "100ms"];
+        // It answers one connection at a time.
+        let (figures, handshakes) = good_load(&[&args[..], &["--connections", "2"]].concat());
+        assert_eq!(figures["negotiated"], json!({negotiated: handshakes}), "{figures}");
+    }
+}
+
+#[test]
+fn the_load_generator_names_a_port_without_tls() {
+    let Some(nginx) = nginx() else { return };
+    let (ended, figures) = load(&[&nginx.plain.to_string(), "--count", "6", "--connections", "3"]);
+    assert_eq!(ended.code(), 1, "{ended}");
+    assert_eq!((&figures["handshakes"], &figures["errors"]), (&json!(0), &json!({"not_tls": 6})), "{figures}");
+    assert!(ended.stderr.contains("does this port speak TLS?"), "{ended}");
+}
+
+#[test]
+fn the_load_generator_ends_when_its_target_dies() {
+    let Some(server) = s_server(&["-alpn", "h2"]) else { return };
+    let mut command = handfast_load();
+    command.args([
+        &server.target(),
+        "--json",
+        "--duration",
+        "50s",
+        "--warm-up",
+        "0s",
+        "--give-up",
+        "1s",
+        "--connections",
+        "2",
+    ]);
+    let load = Process::start(&mut command);
+    // It says so each time it is ready for another.
+    server.process.wait_for("handshakes", Pipe::Stdout, |t| (t.matches("CIPHER is").count() > 20).then_some(()));
+    drop(server);
+    let ended = load.end();
+    let figures: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap_or_else(|e| panic!("{e}: {ended}"));
+    assert_eq!(ended.code(), 1, "{ended}");
+    assert!(["target_lost", "gave_up"].iter().any(|e| figures["ended"] == *e), "{figures}");
+    assert!(figures["handshakes_all"].as_u64().is_some_and(|n| n > 0), "{figures}");
+    assert!(figures["errors"]["connect_refused"].as_u64().is_some_and(|n| n > 0), "{figures}");
+}
+
+#[test]
+fn the_client_talks_to_nginx() {
+    let Some(nginx) = nginx() else { return };
+    for (versions, name) in [(TlsVersions::Tls13, "TLSv1.3"), (TlsVersions::Tls12, "TLSv1.2")] {
+        let client = nginx.tls.client("http/1.1").versions(versions).build().expect("a client");
+        for resumed in [false, true] {
+            let mut connection = client.connect_to(nginx.tls.addr, "localhost").expect("a connection");
+            assert_eq!(connection.alpn_protocol(), Some(&b"http/1.1"[..]));
+            assert_eq!(connection.resumed(), resumed, "{name}");
+            let answer = get(&mut connection);
+            assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+            assert!(answer.ends_with(&format!("\r\n\r\nHTTP/1.1 {name}\n")), "{answer}");
+        }
+    }
+    let h2 = nginx.tls.client("h2").build().expect("a client");
+    // By its address, which is in the certificate, too.
+    let connection = h2.connect(&nginx.tls.target()).expect("a connection");
+    assert_eq!(connection.alpn_protocol(), Some(&b"h2"[..]));
+}
+
+#[test]
+fn the_client_talks_to_s_server() {
+    let Some(server) = s_server(&["-www", "-alpn", "http/1.1"]) else { return };
+    for (versions, name) in [(TlsVersions::Tls13, "TLSv1.3"), (TlsVersions::Tls12, "TLSv1.2")] {
+        let client = server.client("http/1.1").versions(versions).build().expect("a client");
+        let mut connection = client.connect_to(server.addr, "localhost").expect("a connection");
+        assert_eq!(connection.alpn_protocol(), Some(&b"http/1.1"[..]));
+        let answer = get(&mut connection);
+        assert!(answer.starts_with("HTTP/1.0 200 ok\r\n") && answer.contains(name), "{answer}");
+    }
+}
+
+#[test]
+fn the_client_names_what_is_wrong_with_a_server() {
+    let Some(nginx) = nginx() else { return };
+    let stranger = make(&["localhost"]);
+    let distrustful = Client::builder().roots(Roots::certificates([stranger.der])).build().expect("a client");
+    let error = distrustful.connect_to(nginx.tls.addr, "localhost").expect_err("an unknown issuer");
+    assert!(matches!(error, ClientError::NotTrusted { .. }), "{error}");
+    let client = nginx.tls.client("h2").build().expect("a client");
+    let error = client.connect_to(nginx.tls.addr, "www.example.com").expect_err("another name");
+    assert!(matches!(error, ClientError::NotTrusted { .. }), "{error}");
+    let error = client.connect_to(nginx.plain, "localhost").expect_err("plain HTTP");
+    assert!(matches!(error, ClientError::NotTls { .. }), "{error}");
+    drop(nginx);
+}

@@ -1,0 +1,148 @@
+//! Real peers: programs that other people wrote, and what is done where one is missing.
+
+use std::env;
+use std::ffi::OsStr;
+use std::fmt::Display;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// A program that the end-to-end tests talk to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// `openssl s_client` and `openssl s_server`.
+    OpenSsl,
+    /// curl, with HTTP/2.
+    Curl,
+    /// GnuTLS's client.
+    GnuTlsCli,
+    /// nginx, with TLS and HTTP/2.
+    Nginx,
+}
+
+impl Peer {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::OpenSsl, Self::Curl, Self::GnuTlsCli, Self::Nginx];
+
+    /// The program's name.
+    #[must_use]
+    pub const fn program(self) -> &'static str {
+        match self {
+            Self::OpenSsl => "openssl",
+            Self::Curl => "curl",
+            Self::GnuTlsCli => "gnutls-cli",
+            Self::Nginx => "nginx",
+        }
+    }
+
+    /// The program, when it is installed and can do what the tests need.
+    ///
+    /// # Errors
+    /// Why not, as in `gnutls-cli is not installed`.
+    pub fn find(self) -> Result<PathBuf, String> {
+        let name = self.program();
+        let path = search(name).ok_or_else(|| format!("{name} is not installed"))?;
+        let (arguments, needed): (&[&str], &[&str]) = match self {
+            Self::OpenSsl => (&["version"], &["OpenSSL"]),
+            Self::Curl => (&["--version"], &["HTTP2", "SSL"]),
+            Self::GnuTlsCli => (&["--version"], &["gnutls-cli"]),
+            Self::Nginx => (&["-V"], &["http_ssl_module", "http_v2_module"]),
+        };
+        let told = told(&path, arguments).ok_or_else(|| format!("{name} does not run"))?;
+        match needed.iter().find(|&&word| !told.contains(word)) {
+            Some(word) => Err(format!("this {name} has no {word}")),
+            None => Ok(path),
+        }
+    }
+
+    /// What it says of its version.
+    #[must_use]
+    pub fn version(self) -> String {
+        let arguments: &[&str] = match self {
+            Self::OpenSsl => &["version"],
+            Self::Curl | Self::GnuTlsCli => &["--version"],
+            Self::Nginx => &["-v"],
+        };
+        let told = self.find().ok().and_then(|path| told(&path, arguments)).unwrap_or_default();
+        told.lines().next().unwrap_or_default().trim().to_owned()
+    }
+
+    /// The program for a test; `None`, said on standard error, when the test has to be skipped.
+    ///
+    /// # Panics
+    /// When peers are [`required`] and this one is missing.
+    #[must_use]
+    #[track_caller]
+    pub fn installed(self) -> Option<Program> {
+        match self.find() {
+            Ok(path) => Some(Program(path)),
+            Err(why) if required() => panic!("HANDFAST_PEERS=required, but {why}"),
+            Err(why) => {
+                skipped(&why);
+                None
+            }
+        }
+    }
+}
+
+/// A peer that is there.
+#[derive(Clone, Debug)]
+pub struct Program(PathBuf);
+
+impl Program {
+    /// Runs it, in the language and without the settings of whoever runs the tests.
+    #[must_use]
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(&self.0);
+        command.env("LC_ALL", "C").env_remove("OPENSSL_CONF").env_remove("GNUTLS_SYSTEM_PRIORITY_FILE");
+        command
+    }
+}
+
+/// Whether a missing peer fails the tests that need it.
+///
+/// # Panics
+/// When `HANDFAST_PEERS` is set to something else than `required`.
+#[must_use]
+pub fn required() -> bool {
+    match env::var("HANDFAST_PEERS").as_deref() {
+        Ok("required") => true,
+        Ok("") | Err(_) => false,
+        Ok(other) => panic!("HANDFAST_PEERS={other}: write HANDFAST_PEERS=required, or leave it out"),
+    }
+}
+
+/// Says that the running test is skipped.
+pub fn skipped(why: &impl Display) {
+    let thread = std::thread::current();
+    say(&format!("skipped: {why} ({})", thread.name().unwrap_or("a test")));
+}
+
+/// Writes a line where the test harness does not catch it.
+pub fn say(line: &str) {
+    // Who does not read it does not miss it.
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+fn search(name: &str) -> Option<PathBuf> {
+    // Servers are often installed where an ordinary user's PATH does not lead.
+    let path = env::var_os("PATH").unwrap_or_default();
+    let also = ["/usr/sbin", "/usr/local/sbin", "/sbin"].map(PathBuf::from);
+    env::split_paths(&path).chain(also).map(|dir| dir.join(name)).find(|file| is_program(file))
+}
+
+#[cfg(unix)]
+fn is_program(file: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    file.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(not(unix))]
+fn is_program(file: &Path) -> bool {
+    file.is_file()
+}
+
+fn told(program: &Path, arguments: &[impl AsRef<OsStr>]) -> Option<String> {
+    let output = Command::new(program).args(arguments).stdin(Stdio::null()).output().ok()?;
+    Some(format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)))
+}
