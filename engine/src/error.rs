@@ -34,6 +34,8 @@ pub enum Refusal {
     HelloTooLarge,
     /// No offered ALPN protocol ID is ours (RFC 7301 section 3.2), or none was offered and none is the default.
     NoApplicationProtocol,
+    /// No cipher suite in common.
+    NoCommonSuite,
     /// The program's callback refused it, with this alert.
     ByCallback(AlertDescription),
     /// The program's callback chose a protocol that is not registered.
@@ -185,6 +187,7 @@ impl Refusal {
             Self::HelloMalformed => RefusalClass::HelloMalformed,
             Self::HelloTooLarge => RefusalClass::HelloTooLarge,
             Self::NoApplicationProtocol => RefusalClass::NoApplicationProtocol,
+            Self::NoCommonSuite => RefusalClass::NoCommonSuite,
             Self::ByCallback(_) => RefusalClass::ByCallback,
             Self::UnregisteredProtocol => RefusalClass::Internal,
             Self::Tls(error) => class_of(error),
@@ -211,6 +214,7 @@ impl Refusal {
             Self::Sslv2 => Some(AlertDescription::ProtocolVersion),
             Self::HelloMalformed | Self::HelloTooLarge => Some(AlertDescription::DecodeError),
             Self::NoApplicationProtocol => Some(AlertDescription::NoApplicationProtocol),
+            Self::NoCommonSuite => Some(AlertDescription::HandshakeFailure),
             Self::ByCallback(alert) => Some(*alert),
             Self::UnregisteredProtocol => Some(AlertDescription::InternalError),
             _ => None,
@@ -259,6 +263,7 @@ impl fmt::Display for Refusal {
             Self::HelloMalformed => f.write_str("a malformed ClientHello"),
             Self::HelloTooLarge => f.write_str("a ClientHello over the limit"),
             Self::NoApplicationProtocol => f.write_str("no ALPN protocol in common"),
+            Self::NoCommonSuite => f.write_str("no cipher suite in common"),
             Self::ByCallback(alert) => write!(f, "refused by the selection callback with {alert:?}"),
             Self::UnregisteredProtocol => f.write_str("the selection callback chose a protocol that is not registered"),
             Self::Tls(error) => error.fmt(f),

@@ -59,9 +59,11 @@ macro_rules! counters {
         }
 
         impl Metrics {
-            /// Adds another shard's numbers to these.
+            /// Adds another shard's numbers to these; of a maximum the greater one stays.
             pub fn add(&mut self, other: &Self) {
+                let hellos_per_turn_max = self.hellos_per_turn_max.max(other.hellos_per_turn_max);
                 $(self.$name = self.$name.wrapping_add(other.$name);)*
+                self.hellos_per_turn_max = hellos_per_turn_max;
                 for (mine, theirs) in self.refused.iter_mut().zip(other.refused) {
                     *mine = mine.wrapping_add(theirs);
                 }

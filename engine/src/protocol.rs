@@ -94,6 +94,12 @@ impl Protocol {
         Self { destination: Destination::HandOff(mailbox), ..self }
     }
 
+    /// Where its connections go; for those who drive a [`Shard`](crate::shard::Shard) themselves.
+    #[must_use]
+    pub const fn destination(&self) -> &Destination {
+        &self.destination
+    }
+
     /// Finishes the handshake, answers the peer's close_notify and closes: for measuring handshakes.
     pub fn close(self) -> Self {
         Self { destination: Destination::Close, ..self }

@@ -1,8 +1,12 @@
 //! Where the engine's cryptography comes from.
 //!
-//! One seam: the [`CryptoProvider`] made here is what every TLS configuration of the engine uses, and
-//! [`Prepare`] is called once per turn with all complete ClientHellos, so that a provider which computes in
-//! batches can take the place of this one without the handshake code knowing.
+//! One seam: the [`CryptoProvider`] made here is what every TLS configuration of the engine uses. One that computes
+//! in batches can take its place without the handshake code knowing; it is fed by the turn's
+//! [prepare phase](crate::handshake::Prepare).
+
+mod tickets;
+
+pub use tickets::{TicketSecret, Ticketer};
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::{NamedGroup, SupportedCipherSuite};
@@ -27,16 +31,4 @@ pub fn provider_with(
     provider.kx_groups.retain(|g| keep(g.name()));
     provider.cipher_suites.retain(|s| suites(s));
     provider
-}
-
-/// What can be computed for all handshakes of a turn together.
-///
-/// The shard calls it between reading all ClientHellos of the turn and advancing the first of them.
-pub trait Prepare {
-    /// Sees the raw ClientHello messages of the turn; whatever it computes is found by the provider's own
-    /// operations later in the same turn.
-    fn prepare(&mut self, hellos: &[&[u8]]);
-
-    /// The turn is over: what was not used is wiped.
-    fn finish(&mut self);
 }

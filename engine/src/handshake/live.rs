@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::server::{NoServerSessionStorage, ProducesTickets};
+use rustls::crypto::CryptoProvider;
+use rustls::server::NoServerSessionStorage;
 use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
 use rustls::{ServerConfig, SupportedProtocolVersion, version};
 
+use crate::crypto::{TicketSecret, Ticketer};
 use crate::identity::{CertificateSet, ClientAuthMode, ticket_domain};
 use crate::selection::{Decision, Table};
 
@@ -56,17 +57,13 @@ pub struct Sources {
     pub provider: Arc<CryptoProvider>,
     /// The wall clock, for ticket ages.
     pub time: Arc<dyn TimeProvider>,
-    /// Makes a sealer of tickets for one ticket domain.
-    pub ticketer: fn() -> Result<Arc<dyn ProducesTickets>, rustls::Error>,
+    /// What session tickets are sealed with; `None` makes one at random, which nobody else knows.
+    pub ticket_secret: Option<TicketSecret>,
 }
 
 impl Default for Sources {
     fn default() -> Self {
-        Self {
-            provider: Arc::new(crate::crypto::provider()),
-            time: Arc::new(DefaultTimeProvider),
-            ticketer: aws_lc_rs::Ticketer::new,
-        }
+        Self { provider: Arc::new(crate::crypto::provider()), time: Arc::new(DefaultTimeProvider), ticket_secret: None }
     }
 }
 
@@ -77,6 +74,8 @@ struct Pair {
     with_alpn: ServerConfig,
     /// Offers none: for a client without ALPN and for a fallback.
     without_alpn: ServerConfig,
+    /// The domain of its tickets, if it has any.
+    ticket_domain: Option<[u8; 32]>,
 }
 
 /// The checked configuration of all protocols; shared by the shards, each of which makes its [`Live`] from it.
@@ -84,6 +83,8 @@ struct Pair {
 pub struct Blueprint {
     table: Arc<Table>,
     pairs: Vec<Pair>,
+    secret: TicketSecret,
+    sources: Sources,
 }
 
 impl Blueprint {
@@ -95,47 +96,47 @@ impl Blueprint {
     /// # Errors
     /// rustls refuses a combination of provider and versions, or makes no ticketer.
     pub fn new(table: Table, protocols: &[ProtocolTls], sources: &Sources) -> Result<Self, rustls::Error> {
-        let mut ticketers: HashMap<[u8; 32], Arc<dyn ProducesTickets>> = HashMap::new();
+        let secret = match &sources.ticket_secret {
+            Some(secret) => secret.clone(),
+            None => TicketSecret::random(&sources.provider)?,
+        };
         let mut pairs = Vec::with_capacity(protocols.len());
         for protocol in protocols {
-            let domain = ticket_domain(protocol.certificates.name(), ClientAuthMode::None, &[] as &[&[u8]]);
-            let ticketer = match ticketers.get(&domain) {
-                Some(t) => Arc::clone(t),
-                None => {
-                    let t = (sources.ticketer)()?;
-                    ticketers.insert(domain, Arc::clone(&t));
-                    t
-                }
-            };
-            let without_alpn = config(protocol, sources, ticketer)?;
+            let without_alpn = config(protocol, sources)?;
             let mut with_alpn = without_alpn.clone();
             with_alpn.alpn_protocols = vec![protocol.id.to_vec()];
-            pairs.push(Pair { id: Arc::clone(&protocol.id), with_alpn, without_alpn });
+            let domain = || ticket_domain(protocol.certificates.name(), ClientAuthMode::None, &[] as &[&[u8]]);
+            let ticket_domain = (protocol.tickets > 0).then(domain);
+            pairs.push(Pair { id: Arc::clone(&protocol.id), with_alpn, without_alpn, ticket_domain });
         }
-        Ok(Self { table: Arc::new(table), pairs })
+        Ok(Self { table: Arc::new(table), pairs, secret, sources: sources.clone() })
     }
 
-    /// One shard's own copy, so that handshakes of different shards share no reference count.
+    /// One shard's own copy, so that handshakes of different shards share no lock and no reference count.
     #[must_use]
     pub fn live(&self) -> Live {
-        let configs = self
-            .pairs
-            .iter()
-            .map(|p| LiveProtocol {
-                id: Arc::from(&*p.id),
-                with_alpn: Arc::new(p.with_alpn.clone()),
-                without_alpn: Arc::new(p.without_alpn.clone()),
-            })
-            .collect();
-        Live { table: Arc::clone(&self.table), protocols: configs }
+        let mut ticketers = HashMap::new();
+        let mut ticketer = |domain: [u8; 32]| {
+            let make = || {
+                let (provider, time) = (Arc::clone(&self.sources.provider), Arc::clone(&self.sources.time));
+                Arc::new(Ticketer::new(self.secret.clone(), domain, provider, time))
+            };
+            Arc::clone(ticketers.entry(domain).or_insert_with(make))
+        };
+        let protocols = self.pairs.iter().map(|p| {
+            let (mut with_alpn, mut without_alpn) = (p.with_alpn.clone(), p.without_alpn.clone());
+            if let Some(domain) = p.ticket_domain {
+                with_alpn.ticketer = ticketer(domain);
+                without_alpn.ticketer = ticketer(domain);
+            }
+            let (with_alpn, without_alpn) = (Arc::new(with_alpn), Arc::new(without_alpn));
+            LiveProtocol { id: Arc::from(&*p.id), with_alpn, without_alpn }
+        });
+        Live { table: Arc::clone(&self.table), protocols: protocols.collect() }
     }
 }
 
-fn config(
-    protocol: &ProtocolTls,
-    sources: &Sources,
-    ticketer: Arc<dyn ProducesTickets>,
-) -> Result<ServerConfig, rustls::Error> {
+fn config(protocol: &ProtocolTls, sources: &Sources) -> Result<ServerConfig, rustls::Error> {
     let mut config = ServerConfig::builder_with_details(Arc::clone(&sources.provider), Arc::clone(&sources.time))
         .with_protocol_versions(protocol.versions.list())?
         .with_no_client_auth()
@@ -143,9 +144,6 @@ fn config(
     // The default store preallocates behind a mutex; tickets are stateless.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = protocol.tickets;
-    if protocol.tickets > 0 {
-        config.ticketer = ticketer;
-    }
     Ok(config)
 }
 

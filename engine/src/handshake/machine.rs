@@ -190,6 +190,11 @@ fn start(
         let Some((config, id)) = cx.live.configuration(decision) else {
             return Err(Refusal::Tls(rustls::Error::General("a decision outside the table".into())));
         };
+        // rustls would call it a missing certificate, because without a suite no signature scheme is left.
+        let suites = &config.crypto_provider().cipher_suites;
+        if !view.cipher_suites().any(|offered| suites.iter().any(|s| s.suite() == offered)) {
+            return Err(Refusal::NoCommonSuite);
+        }
         let background = Background {
             index: usize::from(decision.protocol),
             protocol: id.clone(),

@@ -239,17 +239,13 @@ fn pump<C: Unbuffered>(
     }
 }
 
-/// After an error rustls still holds the alert for the peer.
+/// After an error rustls still holds the alert for the peer. It is asked for no more than that: one step further it
+/// would look for the messages that it has found behind the faulty one, in input that it is not shown, and panic.
 fn drain_alert<C: Unbuffered>(conn: &mut C, out: &mut Vec<u8>) {
-    loop {
-        match conn.process(&mut []).state {
-            Ok(ConnectionState::EncodeTlsData(mut data)) => {
-                if encode(&mut data, out).is_err() {
-                    return;
-                }
-            }
-            Ok(ConnectionState::TransmitTlsData(sent)) => sent.done(),
-            _ => return,
+    while conn.common().wants_write() {
+        let Ok(ConnectionState::EncodeTlsData(mut data)) = conn.process(&mut []).state else { return };
+        if encode(&mut data, out).is_err() {
+            return;
         }
     }
 }
@@ -299,5 +295,29 @@ impl NeedsRoom for EncryptError {
             Self::InsufficientSize(InsufficientSizeError { required_size }) => Some(*required_size),
             Self::EncryptExhausted => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_behind_a_faulty_one_in_its_record_is_left_alone() {
+        let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let key = rustls::pki_types::PrivateKeyDer::try_from(own.signing_key.serialize_der()).unwrap();
+        let config = ServerConfig::builder_with_provider(Arc::new(crate::crypto::provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![own.cert.der().clone()], key)
+            .unwrap();
+        let mut conn = UnbufferedServerConnection::new(Arc::new(config)).unwrap();
+        // Two ClientHellos with nothing in them.
+        let mut record = [22, 3, 1, 0, 8, 1, 0, 0, 0, 1, 0, 0, 0];
+        let (mut plain, mut out) = (Vec::new(), Vec::new());
+        let (_, result) = pump(&mut conn, &mut record, &mut plain, &mut out);
+        assert!(matches!(result, Err(Error::InvalidMessage(_))), "{result:?}");
+        assert_eq!(out, [21, 3, 3, 0, 2, 2, 50], "the alert decode_error");
     }
 }

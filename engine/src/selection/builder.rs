@@ -74,8 +74,9 @@ impl TableBuilder {
             WithoutAlpn::Protocol(index) => known(index).map(Some),
             WithoutAlpn::Refuse => Ok(None),
         };
+        let ids = self.ids.into_iter().map(Vec::into_boxed_slice).collect();
         Ok(Table {
-            lookup: Lookup::new(self.ids.into_iter().map(Vec::into_boxed_slice).collect()),
+            lookup: Lookup::new(ids).ok_or(SelectionError::InseparableIds)?,
             policy: self.policy,
             fallback: fallback.map_err(|index| SelectionError::UnknownFallback { index, count })?,
             without_alpn: without_alpn.map_err(|index| SelectionError::UnknownWithoutAlpn { index, count })?,
@@ -115,6 +116,8 @@ pub enum SelectionError {
         /// Where it is again.
         second: usize,
     },
+    /// No hash was found that tells the ALPN protocol IDs apart. Not known to happen.
+    InseparableIds,
     /// The fallback is no registered protocol.
     UnknownFallback {
         /// What was configured.
@@ -157,6 +160,9 @@ impl fmt::Display for SelectionError {
                 second + 1,
                 id.escape_ascii()
             ),
+            Self::InseparableIds => {
+                f.write_str("no hash tells these ALPN IDs apart; report it, and change one of them")
+            }
             Self::UnknownFallback { index, count } => {
                 write!(f, "the fallback is protocol {}, but only {count} are registered", index.saturating_add(1))
             }

@@ -112,7 +112,6 @@ pub struct Table {
 
 impl Table {
     /// An empty registry to add protocols to.
-    #[must_use]
     pub fn builder() -> TableBuilder {
         TableBuilder::default()
     }

@@ -71,7 +71,7 @@ impl<T: Transport> Shard<T> {
                 Ok(id) => self.wait_for_room(id, slot, Box::new(n.finished), since, now),
                 Err(_) => self.lost(&Refusal::Reset),
             },
-            Err(Undelivered::Gone(_)) => self.lost(&Refusal::WorkerGone),
+            Err(Undelivered::Gone) => self.lost(&Refusal::WorkerGone),
         }
     }
 

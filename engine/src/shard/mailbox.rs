@@ -54,7 +54,7 @@ impl Negotiated {
 #[derive(Debug)]
 pub(super) enum Undelivered {
     Full(Box<Negotiated>),
-    Gone(Box<Negotiated>),
+    Gone,
 }
 
 /// The sending end of a bounded queue of negotiated connections.
@@ -89,7 +89,7 @@ impl Mailbox {
     pub(super) fn put(&self, negotiated: Negotiated) -> Result<(), Undelivered> {
         self.sender.try_send(negotiated).map_err(|e| match e {
             TrySendError::Full(n) => Undelivered::Full(Box::new(n)),
-            TrySendError::Disconnected(n) => Undelivered::Gone(Box::new(n)),
+            TrySendError::Disconnected(_) => Undelivered::Gone,
         })
     }
 

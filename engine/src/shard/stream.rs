@@ -37,6 +37,14 @@ impl Buffer {
         &self.bytes[self.start..]
     }
 
+    /// Takes everything out.
+    fn take(&mut self) -> Vec<u8> {
+        let start = mem::take(&mut self.start);
+        let mut bytes = mem::take(&mut self.bytes);
+        bytes.drain(..start);
+        bytes
+    }
+
     pub(super) fn consume(&mut self, n: usize) {
         self.start += n;
         if self.start == self.bytes.len() {
@@ -178,19 +186,38 @@ impl Stream {
         &self.shared.services
     }
 
+    /// Waits for bytes and takes all that have arrived; none at the peer's end.
+    ///
+    /// Unlike a read it needs no buffer while it waits, so idle connections stay small.
+    ///
+    /// # Errors
+    /// As for reading: [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) without a close_notify,
+    /// [`ConnectionReset`](io::ErrorKind::ConnectionReset) when the connection broke.
+    pub async fn received(&mut self) -> io::Result<Vec<u8>> {
+        std::future::poll_fn(|cx| self.poll_inbound(cx, Buffer::take).map_ok(Option::unwrap_or_default)).await
+    }
+
     /// Takes received bytes out with `f`, which says how many it took.
     pub(crate) fn poll_take(&self, cx: &mut Context<'_>, f: impl FnOnce(&[u8]) -> usize) -> Poll<io::Result<()>> {
+        let take = |inbound: &mut Buffer| {
+            let taken = f(inbound.front());
+            inbound.consume(taken);
+        };
+        self.poll_inbound(cx, take).map_ok(|_| ())
+    }
+
+    /// Waits for bytes and lets `f` take of them; `None` at the peer's end.
+    fn poll_inbound<R>(&self, cx: &mut Context<'_>, f: impl FnOnce(&mut Buffer) -> R) -> Poll<io::Result<Option<R>>> {
         let mut state = lock(&self.shared.state);
         if state.inbound.len() > 0 {
-            let taken = f(state.inbound.front());
-            state.inbound.consume(taken);
+            let result = f(&mut state.inbound);
             if state.paused && state.has_room_again() {
                 self.shared.post(&mut state);
             }
-            return Poll::Ready(Ok(()));
+            return Poll::Ready(Ok(Some(result)));
         }
         match state.ended {
-            Some(Ended::Clean) => Poll::Ready(Ok(())),
+            Some(Ended::Clean) => Poll::Ready(Ok(None)),
             Some(Ended::Truncated) => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
             Some(Ended::Broken) => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
             None => {

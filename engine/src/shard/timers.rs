@@ -404,6 +404,7 @@ mod tests {
         Cancel(prop::sample::Index),
         Reschedule(prop::sample::Index, u64),
         Advance(u64),
+        StepBack(u64),
         AdvanceToNext,
     }
 
@@ -418,6 +419,7 @@ mod tests {
             2 => any::<prop::sample::Index>().prop_map(Op::Cancel),
             2 => (any::<prop::sample::Index>(), span()).prop_map(|(i, n)| Op::Reschedule(i, n)),
             2 => span().prop_map(Op::Advance),
+            1 => span().prop_map(Op::StepBack),
             2 => Just(Op::AdvanceToNext),
         ]
     }
@@ -436,7 +438,7 @@ mod tests {
                 .iter()
                 .map(|id| {
                     let deadline = self.pending.remove(id).expect("fires once");
-                    assert!(deadline <= now, "fired early");
+                    assert!(deadline <= self.now, "fired early");
                     deadline
                 })
                 .collect();
@@ -480,6 +482,7 @@ mod tests {
                         model.pending.entry(id).and_modify(|at| *at = deadline);
                     }
                     Op::Advance(by) => model.check_expire(&mut wheel, model.now + Duration::from_nanos(by)),
+                    Op::StepBack(by) => model.check_expire(&mut wheel, model.now - Duration::from_nanos(by)),
                     Op::AdvanceToNext => {
                         let next = wheel.next_deadline().unwrap_or(model.now);
                         model.check_expire(&mut wheel, next.max(model.now));

@@ -145,8 +145,8 @@ fn host_name(mut list: Cursor<'_>) -> Option<Span> {
     }
     match found {
         Some(mut name) if DnsName::try_from(name.rest()).is_ok() => {
-            let name_len = name.rest().strip_suffix(b".").unwrap_or(name.rest()).len();
-            name.take(name_len)?.span()
+            let bytes = name.rest();
+            name.take(bytes.strip_suffix(b".").unwrap_or(bytes).len())?.span()
         }
         _ => Some(Span::default()),
     }

@@ -3,6 +3,7 @@
 //! What it spares, beyond the plain loop: the listener passes `TCP_NODELAY` on; a new connection is read before it
 //! is registered, and registered only if it outlives its first turn; closing needs no deregistration.
 
+mod descriptors;
 mod listen;
 mod sockopt;
 
@@ -18,6 +19,7 @@ use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown, SocketAddrAny};
 use socket2::{Domain, Protocol, Type};
 
+pub use descriptors::raise_descriptor_limit;
 pub use listen::{Endpoint, EndpointParseError, ListenError, ListenOptions, Listener};
 
 use super::{
@@ -350,13 +352,12 @@ impl Transport for Tcp {
                 Err(e) => return Err(e.into()),
             }
         };
-        if sent < wanted {
-            conn.wants_writable = true;
-            if conn.interests == Interests::Read {
-                let both = Interest::READABLE | Interest::WRITABLE;
-                self.poll.registry().reregister(&mut SourceFd(&conn.fd.as_raw_fd()), token_of(id), both)?;
-                conn.interests = Interests::ReadWrite;
-            }
+        // A connect that was to be waited for has ended when everything went out at once.
+        conn.wants_writable = sent < wanted;
+        if conn.wants_writable && conn.interests == Interests::Read {
+            let both = Interest::READABLE | Interest::WRITABLE;
+            self.poll.registry().reregister(&mut SourceFd(&conn.fd.as_raw_fd()), token_of(id), both)?;
+            conn.interests = Interests::ReadWrite;
         }
         Ok(sent)
     }
@@ -372,7 +373,7 @@ impl Transport for Tcp {
         let Some(conn) = self.conns.remove(id) else { return };
         if how == Close::Abort {
             // On failure the close below is merely more polite than asked.
-            let _ = rustix::net::sockopt::set_socket_linger(&conn.fd, Some(Duration::ZERO));
+            let _ = reset_on_close(&conn.fd);
         }
     }
 
@@ -400,7 +401,12 @@ impl Transport for Tcp {
     }
 
     fn connect(&mut self, to: SocketAddr, from: Option<SocketAddr>) -> io::Result<ConnId> {
-        let socket = socket2::Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
+        #[cfg(target_os = "linux")]
+        let kind = Type::STREAM.nonblocking();
+        #[cfg(not(target_os = "linux"))]
+        let kind = Type::STREAM;
+        let socket = socket2::Socket::new(Domain::for_address(to), kind, Some(Protocol::TCP))?;
+        #[cfg(not(target_os = "linux"))]
         socket.set_nonblocking(true)?;
         socket.set_tcp_nodelay(true)?;
         #[cfg(target_os = "linux")]
@@ -465,6 +471,15 @@ fn accept_nonblocking(fd: &OwnedFd) -> Result<(OwnedFd, Option<SocketAddrAny>), 
     rustix::io::ioctl_fionbio(&fd, true)?;
     rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC)?;
     Ok((fd, addr))
+}
+
+/// Makes closing `stream` reset its connection instead of ending it.
+///
+/// # Errors
+/// It is no socket that can linger.
+pub fn reset_on_close(stream: &impl AsFd) -> io::Result<()> {
+    rustix::net::sockopt::set_socket_linger(stream, Some(Duration::ZERO))?;
+    Ok(())
 }
 
 /// Slot and generation in one word: every platform that we build for has 64 bits.

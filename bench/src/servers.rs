@@ -1,0 +1,174 @@
+//! Servers and the load generator as child processes, each ended by its process id.
+
+use std::fmt;
+use std::io::{self, BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// Why a run failed.
+#[derive(Debug)]
+pub enum RunError {
+    /// A program could not be started or read.
+    Io(PathBuf, io::Error),
+    /// A program ended badly or said nothing useful.
+    Failed(PathBuf, String),
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(path, e) => write!(f, "{}: {e}", path.display()),
+            Self::Failed(path, what) => write!(f, "{}: {what}", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for RunError {}
+
+/// The release binaries of the workspace, built if need be.
+///
+/// # Errors
+/// Cargo fails.
+pub fn build() -> Result<PathBuf, RunError> {
+    let cargo = PathBuf::from(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let io = |e| RunError::Io(cargo.clone(), e);
+    let packages = ["-p", "handfast", "-p", "handfast-load", "-p", "handfast-bench"];
+    let status = Command::new(&cargo).args(["build", "--release", "--bins"]).args(packages).status().map_err(io)?;
+    if !status.success() {
+        return Err(RunError::Failed(cargo, "the build failed".into()));
+    }
+    let exe = std::env::current_exe().map_err(|e| RunError::Io("current executable".into(), e))?;
+    Ok(exe.parent().unwrap_or_else(|| Path::new(".")).to_owned())
+}
+
+/// A self-signed ECDSA P-256 certificate and its key, in files of a directory that goes with the value.
+#[derive(Debug)]
+pub struct Certificate {
+    dir: PathBuf,
+}
+
+impl Certificate {
+    /// Makes it.
+    ///
+    /// # Errors
+    /// It cannot be made or written.
+    pub fn make() -> Result<Self, RunError> {
+        let dir = std::env::temp_dir().join(format!("handfast-bench-{}", std::process::id()));
+        let io = |e| RunError::Io(dir.clone(), e);
+        std::fs::create_dir_all(&dir).map_err(io)?;
+        let made = rcgen::generate_simple_self_signed(["localhost".into()])
+            .map_err(|e| RunError::Failed(dir.clone(), e.to_string()))?;
+        std::fs::write(dir.join("cert.pem"), made.cert.pem()).map_err(io)?;
+        std::fs::write(dir.join("key.pem"), made.signing_key.serialize_pem()).map_err(io)?;
+        Ok(Self { dir })
+    }
+
+    /// The certificate's file.
+    #[must_use]
+    pub fn cert(&self) -> PathBuf {
+        self.dir.join("cert.pem")
+    }
+
+    /// The key's file.
+    #[must_use]
+    pub fn key(&self) -> PathBuf {
+        self.dir.join("key.pem")
+    }
+}
+
+impl Drop for Certificate {
+    fn drop(&mut self) {
+        // Left behind it is a few bytes in the temporary directory.
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// A server that has said where it listens.
+#[derive(Debug)]
+pub struct Server {
+    child: Child,
+    /// Its address.
+    pub addr: SocketAddr,
+}
+
+impl Server {
+    /// Starts `program`, which prints a line with `listening on ADDR`.
+    ///
+    /// # Errors
+    /// It does not start, or ends without that line.
+    pub fn start(program: &Path, args: &[&str]) -> Result<Self, RunError> {
+        let io = |e| RunError::Io(program.to_owned(), e);
+        let mut child = Command::new(program).args(args).stdout(Stdio::piped()).spawn().map_err(io)?;
+        let stdout = child.stdout.take();
+        let addr = stdout
+            .map(BufReader::new)
+            .into_iter()
+            .flat_map(BufRead::lines)
+            .map_while(Result::ok)
+            .find_map(|line| line.split_once("listening on ")?.1.trim().parse().ok());
+        match addr {
+            Some(addr) => Ok(Self { child, addr }),
+            None => {
+                let _ = child.kill();
+                let _ = child.wait();
+                Err(RunError::Failed(program.to_owned(), "it did not say where it listens".into()))
+            }
+        }
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Its resident memory in KiB.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn resident_kib(&self) -> Result<f64, RunError> {
+        let path = PathBuf::from(format!("/proc/{}/smaps_rollup", self.pid()));
+        let text = std::fs::read_to_string(&path).map_err(|e| RunError::Io(path.clone(), e))?;
+        let line = text.lines().find_map(|l| l.strip_prefix("Rss:"));
+        line.and_then(|l| l.trim().trim_end_matches("kB").trim().parse().ok())
+            .ok_or_else(|| RunError::Failed(path, "no Rss line".into()))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs the load generator and returns its report.
+///
+/// # Errors
+/// It fails, or its output is no JSON.
+pub fn load(bin: &Path, server: &Server, args: &[&str]) -> Result<serde_json::Value, RunError> {
+    let program = bin.join("handfast-load");
+    let output = Command::new(&program)
+        .arg(server.addr.to_string())
+        .args(["--json", "--quiet", "--server-pid", &server.pid().to_string()])
+        .args(args)
+        .output()
+        .map_err(|e| RunError::Io(program.clone(), e))?;
+    if !output.status.success() {
+        return Err(RunError::Failed(program, String::from_utf8_lossy(&output.stderr).into_owned()));
+    }
+    serde_json::from_slice(&output.stdout).map_err(|e| RunError::Failed(program, e.to_string()))
+}
+
+/// Pins the calling process to one core.
+///
+/// # Errors
+/// The core is not there.
+pub fn pin_to(core: usize) -> io::Result<()> {
+    let mut set = rustix::thread::CpuSet::new();
+    set.set(core);
+    rustix::thread::sched_setaffinity(None, &set)?;
+    Ok(())
+}

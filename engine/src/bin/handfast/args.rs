@@ -1,0 +1,227 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use handfast::transport::tcp::Endpoint;
+
+const EXAMPLES: &str = "\
+Examples:
+  handfast serve
+      Serve h2 and http/1.1 on 127.0.0.1:8443 with a certificate made at start-up
+  handfast serve --listen 0.0.0.0:443 --cert chain.pem --key key.pem
+      Serve on all IPv4 addresses with a certificate of yours
+  handfast serve --protocol h2=h2.pem:h2.key --protocol http/1.1=h1.pem:h1.key
+      Give each ALPN protocol its own certificate
+  handfast serve --listen '[::1]:8443' --listen unix:/run/handfast.sock --shards 4
+      Listen on several endpoints with four shards
+  handfast serve --close --tickets 2
+      Only finish handshakes, for measuring them";
+
+/// A TLS handshake engine: ALPN picks the protocol, and with it the certificates, in the handshake's one round trip.
+#[derive(Debug, Parser)]
+#[command(version, about, arg_required_else_help = true, before_help = EXAMPLES)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Accept connections until SIGTERM or SIGINT, which drain and exit 0; a second one exits at once
+    Serve(ServeArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(before_help = EXAMPLES)]
+pub(crate) struct ServeArgs {
+    /// Listen there; may be repeated. ADDR:PORT, [V6]:PORT (IPv6 only unless `,v6only=off` follows), :PORT (all
+    /// addresses of both families) or unix:PATH
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8443")]
+    pub(crate) listen: Vec<Endpoint>,
+
+    /// Shards: threads with a listener each [default: one per core]
+    #[arg(long, value_name = "N")]
+    pub(crate) shards: Option<usize>,
+
+    /// Where workers run: `shared-core`, or a number of threads of their own
+    #[arg(long, value_name = "PLACE", default_value = "shared-core")]
+    pub(crate) workers: Workers,
+
+    /// A certificate chain (PEM), with a --key for each; may be repeated for other names and algorithms. Without any,
+    /// a self-signed one is made at start-up
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cert: Vec<PathBuf>,
+
+    /// The private key (PEM, not encrypted) of the --cert with the same place
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: Vec<PathBuf>,
+
+    /// Serve this protocol: `h2`, `http/1.1` (with a WebSocket echo at /ws), `echo`, or `close`; with `=CERT:KEY` it
+    /// has a certificate of its own. Repeat for more, the most preferred first [default: h2 and http/1.1]
+    #[arg(long, value_name = "ID[=CERT:KEY]")]
+    pub(crate) protocol: Vec<ProtocolArg>,
+
+    /// The protocol for clients without ALPN, or `refuse` [default: http/1.1 if served, else refuse]
+    #[arg(long, value_name = "ID")]
+    pub(crate) without_alpn: Option<String>,
+
+    /// Whose order of preference decides among the protocols that both have
+    #[arg(long, value_enum, default_value_t = Prefer::Server)]
+    pub(crate) prefer: Prefer,
+
+    /// The TLS versions to speak
+    #[arg(long, value_enum, default_value_t = Tls::Any)]
+    pub(crate) tls: Tls,
+
+    /// Session tickets after each full TLS 1.3 handshake; 0 turns resumption off
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) tickets: usize,
+
+    /// Close each connection after its handshake, whatever its protocol: for measuring handshakes
+    #[arg(long)]
+    pub(crate) close: bool,
+
+    /// Connections that the kernel holds before they are accepted
+    #[arg(long, value_name = "N", default_value_t = 4096)]
+    pub(crate) backlog: u32,
+
+    /// Accept at once: without this Linux reports a connection only with its first byte (`TCP_DEFER_ACCEPT`), which
+    /// hides those that send nothing and fails health checks that only connect
+    #[arg(long)]
+    pub(crate) no_defer_accept: bool,
+
+    /// From accept to the end of the handshake, such as 10s or 500ms
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    pub(crate) handshake_timeout: Duration,
+
+    /// How long connections may take to end after SIGTERM
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    pub(crate) drain_timeout: Duration,
+
+    /// Let the scheduler move shards between cores
+    #[arg(long, conflicts_with = "cores")]
+    pub(crate) no_pin: bool,
+
+    /// Pin shards to these cores, in order
+    #[arg(long, value_name = "CORE,..", value_delimiter = ',')]
+    pub(crate) cores: Vec<usize>,
+
+    /// Print the counters when the server ends
+    #[arg(long)]
+    pub(crate) stats: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Workers {
+    SharedCore,
+    Threads(usize),
+}
+
+impl FromStr for Workers {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse() {
+            Ok(0) | Err(_) if text != "shared-core" => {
+                Err("write `shared-core`, or how many worker threads, such as 2".to_owned())
+            }
+            Ok(n) => Ok(Self::Threads(n)),
+            Err(_) => Ok(Self::SharedCore),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Prefer {
+    Server,
+    Client,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Tls {
+    #[value(name = "1.2")]
+    V12,
+    #[value(name = "1.3")]
+    V13,
+    Any,
+}
+
+/// A protocol's ID, and where its own certificate is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ProtocolArg {
+    pub(crate) id: String,
+    pub(crate) files: Option<(PathBuf, PathBuf)>,
+}
+
+impl FromStr for ProtocolArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let Some((id, files)) = text.split_once('=') else {
+            return Ok(Self { id: text.to_owned(), files: None });
+        };
+        match files.split_once(':') {
+            Some((cert, key)) if !cert.is_empty() && !key.is_empty() => {
+                Ok(Self { id: id.to_owned(), files: Some((cert.into(), key.into())) })
+            }
+            _ => Err("after `=` name the certificate and the key, as in h2=chain.pem:key.pem".to_owned()),
+        }
+    }
+}
+
+/// Reads `10s`, `500ms`, `2m` or `1h`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let bad = || "write a number and a unit, such as 10s, 500ms or 2m".to_owned();
+    let split = text.find(|c: char| c.is_ascii_alphabetic()).ok_or_else(bad)?;
+    let (number, unit) = text.split_at(split);
+    let number: f64 = number.parse().map_err(|_| bad())?;
+    let seconds = match unit {
+        "us" => number / 1e6,
+        "ms" => number / 1e3,
+        "s" => number,
+        "m" => number * 60.0,
+        "h" => number * 3600.0,
+        _ => return Err(bad()),
+    };
+    Duration::try_from_secs_f64(seconds).map_err(|_| bad())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_with_their_unit() {
+        assert_eq!(duration("10s"), Ok(Duration::from_secs(10)));
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("1.5m"), Ok(Duration::from_secs(90)));
+        for bad in ["", "10", "s", "-1s", "10 parsecs", "1e400s"] {
+            assert!(duration(bad).unwrap_err().contains("10s"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_protocol_may_bring_its_certificate() {
+        assert_eq!("h2".parse(), Ok(ProtocolArg { id: "h2".into(), files: None }));
+        let files = Some(("c.pem".into(), "k.pem".into()));
+        assert_eq!("http/1.1=c.pem:k.pem".parse(), Ok(ProtocolArg { id: "http/1.1".into(), files }));
+        assert!("h2=c.pem".parse::<ProtocolArg>().unwrap_err().contains("chain.pem:key.pem"));
+    }
+
+    #[test]
+    fn workers_are_a_place_or_a_number() {
+        assert_eq!("shared-core".parse(), Ok(Workers::SharedCore));
+        assert_eq!("3".parse(), Ok(Workers::Threads(3)));
+        assert!("0".parse::<Workers>().is_err());
+        assert!("many".parse::<Workers>().is_err());
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+}

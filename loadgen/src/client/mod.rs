@@ -1,0 +1,160 @@
+//! The client: shards that make handshakes, each on a thread of its own.
+
+mod deadlines;
+mod shard;
+mod slot;
+mod tls;
+mod window;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Barrier};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use handfast::transport::Transport;
+
+pub use tls::TlsSource;
+
+use crate::cpu;
+use crate::plan::{Extent, Plan};
+use crate::record::Record;
+use shard::{Shard, ShardPlan};
+
+/// What a shard tells while it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Note {
+    /// The warm-up is over: what ends from now on is counted.
+    Opened,
+    /// Counting is over; what is under way still ends.
+    Closed,
+}
+
+/// Running counts of one shard, on a cache line of its own: only that shard writes them.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct Tally {
+    handshakes: AtomicU64,
+    failures: AtomicU64,
+}
+
+impl Tally {
+    /// Complete handshakes since the start, warm-up included.
+    #[must_use]
+    pub fn handshakes(&self) -> u64 {
+        self.handshakes.load(Ordering::Relaxed)
+    }
+
+    /// Failed ones.
+    #[must_use]
+    pub fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
+    }
+
+    fn publish(&self, handshakes: u64, failures: u64) {
+        self.handshakes.store(handshakes, Ordering::Relaxed);
+        self.failures.store(failures, Ordering::Relaxed);
+    }
+}
+
+/// What a shard hands back when it has ended.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Ended {
+    /// What it has measured.
+    pub record: Record,
+    /// Handshakes that were still under way when it gave up waiting for them.
+    pub unfinished: u64,
+}
+
+/// The client's threads.
+#[derive(Debug)]
+pub struct Client {
+    threads: Vec<JoinHandle<io::Result<Ended>>>,
+    tallies: Vec<Arc<Tally>>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Client {
+    /// Starts the shards of `plan` against `target`, each on a transport that `transport` makes on the shard's own
+    /// thread. They begin together, and tell `notes` what becomes of them.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn start<T: Transport + 'static>(
+        plan: &Plan,
+        target: SocketAddr,
+        tls: &TlsSource,
+        notes: &Sender<Note>,
+        transport: fn() -> io::Result<T>,
+    ) -> io::Result<Self> {
+        let shards = plan.shards.max(1);
+        let barrier = Arc::new(Barrier::new(shards as usize));
+        let mut client = Self { threads: Vec::new(), tallies: Vec::new(), stop: Arc::new(AtomicBool::new(false)) };
+        for index in 0..shards {
+            let tally = Arc::new(Tally::default());
+            let shard_plan = shard_plan(plan, target, index, shards);
+            let cpu = plan.cpus.get(index as usize).copied();
+            let (tls, notes) = (tls.clone(), notes.clone());
+            let (barrier, stop, published) = (Arc::clone(&barrier), Arc::clone(&client.stop), Arc::clone(&tally));
+            let body = move || {
+                if let Some(cpu) = cpu {
+                    cpu::pin_this_thread(cpu);
+                }
+                let made = transport();
+                barrier.wait();
+                Shard::new(made?, shard_plan, &tls).run(&published, &stop, |note| {
+                    // When the main thread is gone there is nobody to tell.
+                    let _ = notes.send(note);
+                })
+            };
+            let thread = std::thread::Builder::new().name(format!("load-{index}")).spawn(body)?;
+            client.threads.push(thread);
+            client.tallies.push(tally);
+        }
+        Ok(client)
+    }
+
+    /// Ends counting now; what is under way still ends.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Complete and failed handshakes since the start, warm-up included.
+    #[must_use]
+    pub fn counts(&self) -> (u64, u64) {
+        self.tallies.iter().fold((0, 0), |(h, f), t| (h + t.handshakes(), f + t.failures()))
+    }
+
+    /// Waits for all shards and hands back what each has measured; the outer `None` stands for a panic.
+    pub fn join(self) -> Vec<Option<io::Result<Ended>>> {
+        self.threads.into_iter().map(|t| t.join().ok()).collect()
+    }
+}
+
+/// The share of one shard: connections and counts are divided as evenly as they can be.
+fn shard_plan(plan: &Plan, target: SocketAddr, index: u32, shards: u32) -> ShardPlan {
+    let share = |n: u64| n / u64::from(shards) + u64::from(u64::from(index) < n % u64::from(shards));
+    let (duration, starts) = match plan.extent {
+        Extent::Time(duration) => (Some(duration), None),
+        Extent::Handshakes(n) => (None, Some(share(n))),
+    };
+    ShardPlan {
+        target,
+        slots: u32::try_from(share(u64::from(plan.connections))).unwrap_or(u32::MAX),
+        starts,
+        warm_up: plan.warm_up,
+        duration,
+        timeout: plan.timeout,
+        linger: plan.timeout.min(LINGER),
+        burst: plan.burst,
+        cpu: cpu::of_this_thread,
+    }
+}
+
+/// How long the server may take to close after our close_notify and FIN, and what is under way to end after the
+/// last counted one.
+const LINGER: Duration = Duration::from_secs(1);

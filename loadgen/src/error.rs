@@ -1,0 +1,145 @@
+//! What stops a run before or while it measures.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+/// What was asked for cannot be done: exit status 2.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum UsageError {
+    /// The target has no port.
+    NoPort(String),
+    /// The target's port is no number from 1 to 65535.
+    BadPort(String),
+    /// An IPv6 address without brackets.
+    BareIpv6(String),
+    /// The target's host is empty.
+    NoHost(String),
+    /// The name does not resolve.
+    UnknownHost {
+        /// The name.
+        host: String,
+        /// What the resolver said.
+        source: io::Error,
+    },
+    /// The name for SNI is no DNS name.
+    BadName(String),
+    /// A CA file cannot be read.
+    CaUnreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: rustls::pki_types::pem::Error,
+    },
+    /// A CA file holds no certificate that can be a root.
+    CaEmpty(PathBuf),
+    /// `--server-pid` names no process.
+    NoSuchProcess(u32),
+    /// The CPU to pin to is not ours to use.
+    NoSuchCpu {
+        /// The CPU that was asked for.
+        cpu: usize,
+        /// Those that there are.
+        allowed: Vec<usize>,
+    },
+    /// More connections than file descriptors.
+    TooManyConnections {
+        /// What was asked for.
+        connections: u32,
+        /// What the limit leaves room for.
+        room: u64,
+    },
+    /// An option that only means something with, or without, a target.
+    OptionMismatch(&'static str),
+    /// TLS options that exclude each other.
+    Tls(rustls::Error),
+}
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoPort(target) => write!(f, "`{target}` has no port; write for example {target}:443"),
+            Self::BadPort(target) => {
+                write!(f, "the port of `{target}` is no number from 1 to 65535; write for example localhost:443")
+            }
+            Self::BareIpv6(target) => {
+                write!(f, "`{target}` has several colons; put an IPv6 address in brackets, for example [::1]:443")
+            }
+            Self::NoHost(target) => write!(f, "`{target}` has no host; write for example localhost:443"),
+            Self::UnknownHost { host, source } => {
+                write!(f, "cannot find the host `{host}`: {source}; check the name, or write its address")
+            }
+            Self::BadName(name) => {
+                write!(f, "`{name}` is no name that a certificate can have; write for example --sni www.example.com")
+            }
+            Self::CaUnreadable { path, source } => {
+                write!(f, "cannot read CA certificates from {}: {source}; it must be a PEM file", path.display())
+            }
+            Self::CaEmpty(path) => {
+                write!(f, "{} holds no usable certificate; it must be a PEM file with CA certificates", path.display())
+            }
+            Self::NoSuchProcess(pid) => {
+                write!(f, "--server-pid {pid}: no such process (or no /proc); give the process ID of the server")
+            }
+            Self::NoSuchCpu { cpu, allowed } => {
+                write!(f, "--pin-client {cpu}: this process may use the CPUs {allowed:?}; choose one of them")
+            }
+            Self::TooManyConnections { connections, room } => write!(
+                f,
+                "--connections {connections}: the limit of open files leaves room for {room}; raise it (ulimit -n) or \
+                 ask for fewer"
+            ),
+            Self::OptionMismatch(what) => f.write_str(what),
+            Self::Tls(error) => write!(f, "these TLS options do not go together: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for UsageError {}
+
+/// Why nothing could be measured.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum RunError {
+    /// Wrong usage: exit status 2.
+    Usage(UsageError),
+    /// This machine did not give what a client needs: exit status 1.
+    Local {
+        /// What was being done.
+        doing: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A client thread panicked, which is a bug of ours: exit status 1.
+    Panicked,
+}
+
+impl RunError {
+    /// The exit status that tells a script what happened.
+    #[must_use]
+    pub const fn exit_status(&self) -> u8 {
+        match self {
+            Self::Usage(_) => 2,
+            Self::Local { .. } | Self::Panicked => 1,
+        }
+    }
+}
+
+impl From<UsageError> for RunError {
+    fn from(error: UsageError) -> Self {
+        Self::Usage(error)
+    }
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Usage(error) => error.fmt(f),
+            Self::Local { doing, source } => write!(f, "cannot {doing}: {source}"),
+            Self::Panicked => f.write_str("a client thread panicked; this is a bug, please report it"),
+        }
+    }
+}
+
+impl std::error::Error for RunError {}

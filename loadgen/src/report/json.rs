@@ -1,0 +1,195 @@
+//! One JSON object. Fields are added, never changed; a change of meaning raises [`SCHEMA`].
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::{alpn_name, group_name, micros_each, rate, suite_name, version_name};
+use crate::plan::{Plan, Target, Verify};
+use crate::record::Latency;
+use crate::run::{Ending, Outcome};
+
+/// The version of the fields' meaning.
+pub const SCHEMA: u32 = 1;
+
+#[derive(Debug, Serialize)]
+struct Json {
+    schema: u32,
+    target: String,
+    address: String,
+    verified: bool,
+    connections: u32,
+    shards: u32,
+    burst: bool,
+    duration_s: f64,
+    ended: &'static str,
+    handshakes: u64,
+    handshakes_per_second: f64,
+    /// With those of the warm-up and after the end: what a server's own count has to equal.
+    handshakes_all: u64,
+    unfinished: u64,
+    errors: BTreeMap<String, u64>,
+    error_examples: BTreeMap<String, String>,
+    negotiated: BTreeMap<String, u64>,
+    tls_versions: BTreeMap<String, u64>,
+    cipher_suites: BTreeMap<String, u64>,
+    groups: BTreeMap<String, u64>,
+    resumed: u64,
+    reset_after_handshake: u64,
+    left_open: u64,
+    latency_us: Latencies,
+    client_cpu_us_per_handshake: Option<f64>,
+    server_cpu_us_per_handshake: Option<f64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Latencies {
+    tcp_connect: Quantiles,
+    tls_handshake: Quantiles,
+    total: Quantiles,
+}
+
+/// In microseconds; null without a single handshake.
+#[derive(Debug, Serialize)]
+struct Quantiles {
+    p50: Option<f64>,
+    p90: Option<f64>,
+    p99: Option<f64>,
+    p999: Option<f64>,
+    max: Option<f64>,
+}
+
+impl Quantiles {
+    fn of(latency: &Latency) -> Self {
+        let micros = |d: Duration| rounded(d.as_nanos() as f64 / 1e3);
+        let at = |q| latency.quantile(q).map(micros);
+        Self { p50: at(0.5), p90: at(0.9), p99: at(0.99), p999: at(0.999), max: latency.max().map(micros) }
+    }
+}
+
+/// Three decimals: more would be noise.
+fn rounded(value: f64) -> f64 {
+    (value * 1e3).round() / 1e3
+}
+
+/// The result as one JSON object with a line end.
+#[must_use]
+pub fn json(plan: &Plan, outcome: &Outcome) -> String {
+    let record = &outcome.record;
+    let errors = record.by_error();
+    let handshakes = record.handshakes();
+    let cpu = |time: Option<Duration>| micros_each(time?, handshakes).map(rounded);
+    let json = Json {
+        schema: SCHEMA,
+        target: match &plan.target {
+            Target::Server(server) => server.to_string(),
+            Target::Embedded { .. } => "embedded".to_owned(),
+        },
+        address: outcome.address.to_string(),
+        verified: plan.tls.verify != Verify::No,
+        connections: plan.connections,
+        shards: plan.shards,
+        burst: plan.burst,
+        duration_s: rounded(record.wall.as_secs_f64()),
+        ended: match outcome.ending {
+            Ending::Planned => "planned",
+            Ending::Interrupted => "interrupted",
+            Ending::GaveUp => "gave_up",
+            Ending::TargetLost => "target_lost",
+        },
+        handshakes,
+        handshakes_per_second: rounded(rate(outcome)),
+        handshakes_all: outcome.handshakes_all,
+        unfinished: outcome.unfinished,
+        errors: errors.iter().map(|(class, n)| (class.name().into_owned(), *n)).collect(),
+        error_examples: errors
+            .iter()
+            .filter_map(|(class, _)| Some((class.name().into_owned(), record.example_of(*class)?.to_owned())))
+            .collect(),
+        negotiated: record.by_alpn().map(|(p, n)| (alpn_name(p), n)).collect(),
+        tls_versions: record.by_version().map(|(v, n)| (version_name(v), n)).collect(),
+        cipher_suites: record.by_suite().map(|(s, n)| (suite_name(s), n)).collect(),
+        groups: record.by_group().map(|(g, n)| (group_name(g), n)).collect(),
+        resumed: record.resumed(),
+        reset_after_handshake: record.resets_after,
+        left_open: record.left_open,
+        latency_us: Latencies {
+            tcp_connect: Quantiles::of(&record.tcp_connect),
+            tls_handshake: Quantiles::of(&record.tls_handshake),
+            total: Quantiles::of(&record.total),
+        },
+        client_cpu_us_per_handshake: cpu(Some(record.client_cpu)),
+        server_cpu_us_per_handshake: cpu(outcome.server_cpu),
+    };
+    // Nothing in it can fail: its keys are strings, its numbers finite.
+    let mut text = serde_json::to_string(&json).unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use rustls::{NamedGroup, ProtocolVersion};
+
+    use super::*;
+    use crate::failure::ErrorClass;
+    use crate::record::{Facts, Phases, Record};
+
+    fn outcome(record: Record) -> (Plan, Outcome) {
+        let plan = Plan::new(crate::Args::try_parse_from(["handfast-load", "[::1]:443"]).unwrap()).unwrap();
+        let outcome = Outcome {
+            record,
+            server_cpu: None,
+            address: "[::1]:443".parse().unwrap(),
+            ending: Ending::Planned,
+            handshakes_all: 0,
+            unfinished: 0,
+        };
+        (plan, outcome)
+    }
+
+    #[test]
+    fn the_promised_fields_are_there() {
+        let mut record = Record::default();
+        let phases = Phases { tcp_connect: Duration::from_micros(30), tls_handshake: Duration::from_micros(120) };
+        for alpn in [Some(&b"h2"[..]), Some(b"h2"), None] {
+            let (version, group) = (Some(ProtocolVersion::TLSv1_3), Some(NamedGroup::X25519));
+            let facts = Facts { alpn: record.alpn(alpn), version, suite: None, group, resumed: false };
+            record.succeeded(phases, &facts);
+        }
+        record.failed(ErrorClass::TlsAlert(40).into());
+        record.wall = Duration::from_secs(2);
+        record.client_cpu = Duration::from_micros(300);
+        let (plan, outcome) = outcome(record);
+        let value: serde_json::Value = serde_json::from_str(&json(&plan, &outcome)).unwrap();
+        assert_eq!(value["schema"], 1);
+        assert_eq!(value["target"], "[::1]:443");
+        assert_eq!(value["verified"], false);
+        assert_eq!(value["handshakes"], 3);
+        assert_eq!(value["handshakes_per_second"], 1.5);
+        assert_eq!(value["errors"], serde_json::json!({"tls_alert:handshake_failure": 1}));
+        assert_eq!(value["negotiated"], serde_json::json!({"h2": 2, "none": 1}));
+        assert_eq!(value["tls_versions"], serde_json::json!({"1.3": 3}));
+        assert_eq!(value["groups"], serde_json::json!({"x25519": 3}));
+        assert_eq!(value["client_cpu_us_per_handshake"], 100.0);
+        assert!(value["server_cpu_us_per_handshake"].is_null());
+        for phase in ["tcp_connect", "tls_handshake", "total"] {
+            for quantile in ["p50", "p90", "p99", "p999", "max"] {
+                assert!(value["latency_us"][phase][quantile].as_f64().unwrap() >= 30.0, "{phase} {quantile}");
+            }
+        }
+    }
+
+    #[test]
+    fn without_a_handshake_there_are_nulls_and_no_invented_figures() {
+        let (plan, outcome) = outcome(Record::default());
+        let value: serde_json::Value = serde_json::from_str(&json(&plan, &outcome)).unwrap();
+        assert!(value["latency_us"]["total"]["p99"].is_null());
+        assert!(value["client_cpu_us_per_handshake"].is_null());
+        assert_eq!(value["handshakes_per_second"], 0.0);
+        assert_eq!(outcome.exit_status(), 1);
+        assert!(super::super::complaint(&outcome).unwrap().contains("no handshake with [::1]:443 succeeded"));
+    }
+}

@@ -1,0 +1,113 @@
+//! The result: a table for a person, JSON for a program.
+
+mod json;
+mod table;
+
+pub use json::{SCHEMA, json};
+pub use table::table;
+
+use rustls::{CipherSuite, NamedGroup, ProtocolVersion};
+
+use crate::run::{Ending, Outcome};
+
+/// The quantiles of a report, with the name of each in the table.
+const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999)];
+
+/// What has to be said on stderr besides the figures; nothing after a good run.
+#[must_use]
+pub fn complaint(outcome: &Outcome) -> Option<String> {
+    let worst = || {
+        let Some((class, n)) = outcome.record.by_error().first().copied() else {
+            return match outcome.unfinished {
+                0 => String::new(),
+                n => format!("; {} still under way at the end", grouped(n)),
+            };
+        };
+        let detail = outcome.record.example_of(class).map_or_else(String::new, |e| format!(" ({e})"));
+        let hint = match class.hint() {
+            "" => String::new(),
+            hint => format!(": {hint}"),
+        };
+        format!("; {} times {}{detail}{hint}", grouped(n), class.name())
+    };
+    let address = outcome.address;
+    if outcome.handshakes_all == 0 {
+        return Some(format!("no handshake with {address} succeeded{}", worst()));
+    }
+    match outcome.ending {
+        Ending::GaveUp => Some(format!("gave up: no handshake with {address} succeeded any more{}", worst())),
+        Ending::TargetLost => Some(format!("{address} was lost before the end{}", worst())),
+        _ if outcome.record.handshakes() == 0 => {
+            Some(format!("no handshake with {address} succeeded in the time that counts{}", worst()))
+        }
+        _ => None,
+    }
+}
+
+fn version_name(version: ProtocolVersion) -> String {
+    match version {
+        ProtocolVersion::TLSv1_2 => "1.2".to_owned(),
+        ProtocolVersion::TLSv1_3 => "1.3".to_owned(),
+        other => format!("{other:?}"),
+    }
+}
+
+/// The name in the IANA registry of cipher suites.
+fn suite_name(suite: CipherSuite) -> String {
+    let name = format!("{suite:?}");
+    name.strip_prefix("TLS13_").map_or_else(|| name.clone(), |rest| format!("TLS_{rest}"))
+}
+
+/// The name in the IANA registry of supported groups.
+fn group_name(group: NamedGroup) -> String {
+    match group {
+        NamedGroup::X25519 => "x25519".to_owned(),
+        other => format!("{other:?}"),
+    }
+}
+
+fn alpn_name(protocol: Option<&[u8]>) -> String {
+    protocol.map_or_else(|| "none".to_owned(), |p| String::from_utf8_lossy(p).into_owned())
+}
+
+/// Handshakes per second of the counted time.
+fn rate(outcome: &Outcome) -> f64 {
+    let seconds = outcome.record.wall.as_secs_f64();
+    if seconds > 0.0 { outcome.record.handshakes() as f64 / seconds } else { 0.0 }
+}
+
+/// A share of `time` for each handshake, in microseconds; `None` without handshakes.
+fn micros_each(time: std::time::Duration, handshakes: u64) -> Option<f64> {
+    (handshakes > 0).then(|| time.as_secs_f64() * 1e6 / handshakes as f64)
+}
+
+/// `1234567` as `1,234,567`.
+#[must_use]
+pub fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// A rate without its decimals, grouped.
+#[must_use]
+#[allow(clippy::cast_possible_truncation, reason = "a cast from f64 saturates")]
+pub fn grouped_rate(rate: f64) -> String {
+    grouped(rate.round().max(0.0) as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_are_grouped() {
+        assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+    }
+}

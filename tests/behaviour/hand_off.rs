@@ -1,0 +1,160 @@
+//! Connections that leave their shard for the embedding program; over the kernel's TCP, whose sockets can leave.
+
+use std::io::{ErrorKind, Read, Write};
+use std::time::Duration;
+
+use handfast::error::RefusalClass;
+use handfast::{Mailbox, Negotiated, Parts};
+use handfast_tests::client::{Options, Tls};
+use handfast_tests::world::{Peer, TcpPeer, TcpWorld, World};
+
+use crate::setup::serving;
+
+fn world(depth: usize, wait: Duration) -> (TcpWorld, Options, crossbeam::channel::Receiver<Negotiated>) {
+    let (mailbox, receiver) = Mailbox::bounded(depth);
+    let (mut config, options) = serving(|p| p.hand_off(mailbox));
+    config.limits.hand_off_wait = wait;
+    (TcpWorld::new(config), options, receiver)
+}
+
+fn connect(world: &mut TcpWorld, options: &Options) -> Tls<TcpPeer> {
+    let mut client = Tls::new(world.connect(), &options.config(), "localhost");
+    client.handshake(world).expect("a handshake");
+    client
+}
+
+/// Reads one message off a negotiated connection and answers it, with nothing but its parts.
+fn answer(parts: Parts) -> (Vec<u8>, bool) {
+    let Parts { socket, mut session, mut received, mut peer_closed, unsent, .. } = parts;
+    let mut tcp = socket.into_tcp().expect("a TCP socket");
+    tcp.set_nonblocking(false).expect("blocking");
+    tcp.write_all(&unsent).expect("tickets");
+    let mut buffer = [0; 4096];
+    while received.is_empty() && !peer_closed {
+        let n = tcp.read(&mut buffer).expect("records");
+        if n == 0 {
+            break;
+        }
+        let mut out = Vec::new();
+        peer_closed = session.receive(&mut buffer[..n], &mut received, &mut out).expect("good records").peer_closed;
+        tcp.write_all(&out).expect("room");
+    }
+    let mut out = Vec::new();
+    session.send(&received, &mut out).expect("our side is open");
+    session.close(&mut out).expect("our side is open");
+    // The peer may be gone, which its end has said already.
+    let _ = tcp.write_all(&out);
+    (received, peer_closed)
+}
+
+#[test]
+fn the_parts_are_all_that_a_program_needs() {
+    let (mut world, options, receiver) = world(4, Duration::from_secs(5));
+    let mut client = connect(&mut world, &options);
+    client.send(b"over to you");
+    world.until("the hand-off", |_| !receiver.is_empty());
+    let negotiated = receiver.recv().expect("a connection");
+    assert_eq!(negotiated.facts().protocol_name(), "chat/1");
+    assert_eq!(negotiated.facts().alpn.as_deref(), Some(&b"chat/1"[..]));
+    assert_eq!(negotiated.facts().server_name.as_deref(), Some("localhost"));
+    let (received, _) = answer(negotiated.into_parts());
+    assert_eq!(received, b"over to you");
+    let mut got = Vec::new();
+    world.until("the answer", |_| {
+        got.extend(client.recv());
+        client.peer.is_eof()
+    });
+    assert_eq!(got, b"over to you");
+    assert_eq!((world.metrics().handed_off, world.metrics().open()), (1, 0));
+}
+
+#[test]
+fn a_full_mailbox_pauses_accepting_until_there_is_room() {
+    let (mut world, options, receiver) = world(1, Duration::from_secs(30));
+    let first = connect(&mut world, &options);
+    let second = connect(&mut world, &options);
+    world.until("the first is handed off, the second waits", |w| {
+        w.metrics().handed_off == 1 && w.metrics().accept_pauses == 1
+    });
+    // A third gets no answer while accepting is paused.
+    let mut third = Tls::new(world.connect(), &options.config(), "localhost");
+    third.pump();
+    world.pass(Duration::from_millis(50));
+    assert_eq!((world.metrics().opened, world.shard().connections()), (2, 1));
+    let one = receiver.recv().expect("the first");
+    world.until("room lets the second through", |w| w.metrics().handed_off == 2);
+    let two = receiver.recv().expect("the second");
+    third.handshake(&mut world).expect("accepting goes on");
+    world.until("the third too", |_| !receiver.is_empty());
+    assert_eq!(world.metrics().refused_total(), 0);
+    drop((first, second, one, two));
+}
+
+#[test]
+fn a_mailbox_that_stays_full_resets_what_waited_too_long() {
+    let (mut world, options, receiver) = world(1, Duration::from_millis(100));
+    let _first = connect(&mut world, &options);
+    let mut second = connect(&mut world, &options);
+    world.until("the second is reset", |_| {
+        second.pump();
+        second.peer.is_reset()
+    });
+    world.until_empty();
+    assert_eq!(world.metrics().refused(RefusalClass::MailboxFull), 1);
+    // From now on nothing waits: accepting goes on, and what finds no room is reset at once.
+    let mut third = connect(&mut world, &options);
+    world.until("the third is reset", |_| {
+        third.pump();
+        third.peer.is_reset()
+    });
+    assert_eq!((world.metrics().refused(RefusalClass::MailboxFull), world.metrics().accept_pauses), (2, 1));
+    drop(receiver.recv());
+    let _fourth = connect(&mut world, &options);
+    world.until("with room it is handed off again", |w| w.metrics().handed_off == 2);
+}
+
+#[test]
+fn a_client_that_leaves_while_it_waits_is_found_gone_by_the_receiver() {
+    let (mut world, options, receiver) = world(1, Duration::from_secs(30));
+    let _first = connect(&mut world, &options);
+    let mut second = connect(&mut world, &options);
+    world.until("the second waits", |w| w.metrics().accept_pauses == 1);
+    second.close();
+    second.peer.shutdown();
+    world.pass(Duration::from_millis(20));
+    drop(receiver.recv());
+    world.until("the second is handed off", |w| w.metrics().handed_off == 2);
+    let (received, peer_closed) = answer(receiver.recv().expect("the second").into_parts());
+    assert!(received.is_empty() && peer_closed);
+    assert_eq!(world.shard().connections(), 0);
+}
+
+#[test]
+fn a_client_that_resets_while_it_waits_leaves_nothing() {
+    let (mut world, options, receiver) = world(1, Duration::from_secs(30));
+    let _first = connect(&mut world, &options);
+    let second = connect(&mut world, &options);
+    world.until("the second waits", |w| w.metrics().accept_pauses == 1);
+    second.peer.reset();
+    world.pass(Duration::from_millis(20));
+    drop(receiver.recv());
+    world.until_empty();
+    if let Ok(negotiated) = receiver.try_recv() {
+        let mut tcp = negotiated.into_parts().socket.into_tcp().expect("a TCP socket");
+        let error = tcp.read(&mut [0; 1]).expect_err("a reset");
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    }
+}
+
+#[test]
+fn a_receiver_that_is_gone_is_counted_and_its_connections_reset() {
+    let (mut world, options, receiver) = world(1, Duration::from_secs(1));
+    drop(receiver);
+    let mut client = connect(&mut world, &options);
+    world.until("the end", |_| {
+        client.pump();
+        client.peer.is_reset() || client.peer.is_eof()
+    });
+    world.until_empty();
+    assert_eq!(world.metrics().refused(RefusalClass::WorkerGone), 1);
+}

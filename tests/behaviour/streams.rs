@@ -1,0 +1,192 @@
+//! Connections after their handshake, with a worker on the shard.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use handfast::Stream;
+use handfast_tests::client::Tls;
+use handfast_tests::world::{Peer, World};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::setup::{closing, serving};
+
+async fn echo(mut stream: Stream) {
+    while let Ok(bytes) = stream.received().await {
+        if bytes.is_empty() || stream.write_all(&bytes).await.is_err() {
+            return;
+        }
+    }
+}
+
+pub(crate) fn bytes_go_both_ways<W: World>() {
+    let (config, options) = serving(|p| p.serve(echo));
+    let mut world = W::new(config);
+    let mut client = Tls::new(world.connect(), &options.config(), "localhost");
+    client.handshake(&mut world).expect("a handshake");
+    client.conn.set_buffer_limit(None);
+    let sent: Vec<u8> = (0..300_000_u32).map(|i| (i % 251) as u8).collect();
+    client.send(&sent);
+    let mut got = Vec::new();
+    world.until("all of it comes back", |_| {
+        got.extend(client.recv());
+        got.len() == sent.len()
+    });
+    assert_eq!(got, sent);
+    client.close();
+    world.until("the server's end", |_| {
+        client.pump();
+        client.peer.is_eof()
+    });
+    assert!(client.error.is_none(), "{:?}", client.error);
+    client.peer.shutdown();
+    world.until_empty();
+}
+
+pub(crate) fn a_slow_reader_holds_the_writer_back<W: World>() {
+    const TOTAL: usize = 64 << 20;
+    let written = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&written);
+    let (config, options) = serving(|p| {
+        p.serve(move |mut stream: Stream| {
+            let counter = Arc::clone(&counter);
+            async move {
+                let chunk = vec![7; 16 * 1024];
+                while counter.load(Ordering::Relaxed) < TOTAL && stream.write_all(&chunk).await.is_ok() {
+                    counter.fetch_add(chunk.len(), Ordering::Relaxed);
+                }
+            }
+        })
+    });
+    let mut world = W::new(config);
+    let mut client = Tls::new(world.connect(), &options.config(), "localhost");
+    client.handshake(&mut world).expect("a handshake");
+    // The client stops reading: what the server holds stays bounded.
+    let mut last = usize::MAX;
+    world.until("the writer stands still", |w| {
+        for _ in 0..20 {
+            w.turn();
+        }
+        let now = written.load(Ordering::Relaxed);
+        std::mem::replace(&mut last, now) == now && now > 0
+    });
+    assert!(last < TOTAL, "all of it was written to a client that does not read");
+    let mut got = 0;
+    world.until("it goes on when the client reads", |_| {
+        got += client.recv().len();
+        got > last + (1 << 20)
+    });
+    client.peer.reset();
+    world.until_empty();
+}
+
+pub(crate) fn close_notify_is_answered<W: World>() {
+    let (config, options, _) = closing();
+    let mut world = W::new(config);
+    let mut client = Tls::new(world.connect(), &options.config(), "localhost");
+    client.handshake(&mut world).expect("a handshake");
+    client.close();
+    world.until("the server's close_notify and FIN", |_| {
+        client.pump();
+        client.peer.is_eof()
+    });
+    let mut rest = [0; 1];
+    assert_eq!(std::io::Read::read(&mut client.conn.reader(), &mut rest).expect("a clean end"), 0);
+    world.until_empty();
+    assert_eq!(world.metrics().aborted, 0);
+}
+
+pub(crate) fn a_panic_ends_its_own_connection_only<W: World>() {
+    let panics = Arc::new(AtomicBool::new(true));
+    let first = Arc::clone(&panics);
+    let (config, options) = serving(|p| {
+        p.serve(move |stream: Stream| {
+            let panics = first.swap(false, Ordering::Relaxed);
+            async move {
+                let mut stream = stream;
+                let mut byte = [0];
+                let _ = stream.read_exact(&mut byte).await;
+                assert!(!panics, "a handler's bug");
+                echo(stream).await;
+            }
+        })
+    });
+    let mut world = W::new(config);
+    let client_config = options.config();
+    let mut bad = Tls::new(world.connect(), &client_config, "localhost");
+    bad.handshake(&mut world).expect("a handshake");
+    world.until("the first handler waits", |w| w.metrics().handshakes() == 1);
+    let mut good = Tls::new(world.connect(), &client_config, "localhost");
+    good.handshake(&mut world).expect("a handshake");
+    bad.send(b"x");
+    good.send(b"xyz");
+    world.until("the panic resets the first", |_| {
+        bad.pump();
+        bad.peer.is_reset()
+    });
+    let mut got = Vec::new();
+    world.until("the second is served", |_| {
+        got.extend(good.recv());
+        got == b"yz"
+    });
+    good.close();
+    good.peer.shutdown();
+    world.until_empty();
+    assert_eq!(world.metrics().handler_panics, 1);
+}
+
+pub(crate) fn a_half_closed_client_still_gets_its_answer<W: World>() {
+    let (config, options) = serving(|p| {
+        p.serve(|mut stream: Stream| async move {
+            let mut all = Vec::new();
+            let result = stream.read_to_end(&mut all).await;
+            let _ = stream.write_all(format!("{} bytes, {}", all.len(), result.is_ok()).as_bytes()).await;
+        })
+    });
+    let mut world = W::new(config);
+    let mut client = Tls::new(world.connect(), &options.config(), "localhost");
+    client.handshake(&mut world).expect("a handshake");
+    client.send(&[1; 1000]);
+    client.close();
+    client.peer.shutdown();
+    let mut got = Vec::new();
+    world.until("the answer", |_| {
+        got.extend(client.recv());
+        client.peer.is_eof()
+    });
+    assert_eq!(String::from_utf8_lossy(&got), "1000 bytes, true");
+    world.until_empty();
+}
+
+pub(crate) fn garbage_after_the_handshake_ends_the_connection<W: World>() {
+    let (config, options) = serving(|p| p.serve(echo));
+    let mut world = W::new(config);
+    let mut client = Tls::new(world.connect(), &options.config(), "localhost");
+    client.handshake(&mut world).expect("a handshake");
+    world.until("the server has it too", |w| w.metrics().handshakes() == 1);
+    client.peer.send(&[23, 3, 3, 0, 32]);
+    client.peer.send(&[0; 32]);
+    world.until("the alert", |_| {
+        client.pump();
+        client.error.is_some()
+    });
+    client.peer.shutdown();
+    world.until_empty();
+    assert_eq!(world.metrics().faults_after_handshake, 1);
+}
+
+pub(crate) fn a_drain_ends_when_the_last_connection_does<W: World>() {
+    let (config, options) = serving(|p| p.serve(echo));
+    let mut world = W::new(config);
+    let mut client = Tls::new(world.connect(), &options.config(), "localhost");
+    client.handshake(&mut world).expect("a handshake");
+    world.shard().start_drain();
+    client.send(b"still here");
+    let mut got = Vec::new();
+    world.until("it is served on", |_| {
+        got.extend(client.recv());
+        got == b"still here"
+    });
+    client.close();
+    client.peer.shutdown();
+    world.until_empty();
+}

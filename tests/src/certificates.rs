@@ -1,0 +1,87 @@
+//! Certificates made on the spot.
+
+use std::sync::Arc;
+
+use handfast::identity::{CertificateSet, Identity};
+use handfast::rustls::RootCertStore;
+use handfast::rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+
+/// A certificate for some names, with its key.
+#[derive(Debug)]
+pub struct Made {
+    /// The certificate.
+    pub der: CertificateDer<'static>,
+    /// As PEM.
+    pub pem: String,
+    /// Its key, as PEM.
+    pub key_pem: String,
+    key_der: Vec<u8>,
+}
+
+/// The key types that the tests use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Key {
+    /// ECDSA on P-256.
+    P256,
+    /// Ed25519.
+    Ed25519,
+    /// RSA with 2048 bits.
+    Rsa,
+}
+
+/// A self-signed ECDSA P-256 certificate for `names`.
+#[must_use]
+pub fn make(names: &[&str]) -> Made {
+    make_with(names, Key::P256, |_| ())
+}
+
+/// A self-signed certificate for `names` that `adjust` has changed.
+///
+/// # Panics
+/// When it cannot be made, which fails the test.
+#[must_use]
+pub fn make_with(names: &[&str], key: Key, adjust: impl FnOnce(&mut rcgen::CertificateParams)) -> Made {
+    let algorithm = match key {
+        Key::P256 => &rcgen::PKCS_ECDSA_P256_SHA256,
+        Key::Ed25519 => &rcgen::PKCS_ED25519,
+        Key::Rsa => &rcgen::PKCS_RSA_SHA256,
+    };
+    let key = rcgen::KeyPair::generate_for(algorithm).expect("a key");
+    let names: Vec<String> = names.iter().map(|&n| n.to_owned()).collect();
+    let mut params = rcgen::CertificateParams::new(names).expect("valid names");
+    adjust(&mut params);
+    let cert = params.self_signed(&key).expect("a certificate");
+    Made { der: cert.der().clone(), pem: cert.pem(), key_pem: key.serialize_pem(), key_der: key.serialize_der() }
+}
+
+impl Made {
+    /// As an identity of the engine.
+    ///
+    /// # Panics
+    /// When the engine refuses it, which fails the test.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(self.key_der.clone()));
+        Identity::from_der(vec![self.der.clone()], key, &handfast::crypto::provider()).expect("an identity")
+    }
+
+    /// As a set of one.
+    ///
+    /// # Panics
+    /// When the engine refuses it, which fails the test.
+    #[must_use]
+    pub fn set(&self, name: &str) -> Arc<CertificateSet> {
+        Arc::new(CertificateSet::new(name, vec![self.identity()]).expect("a set"))
+    }
+
+    /// As the only trusted root.
+    ///
+    /// # Panics
+    /// When rustls refuses it, which fails the test.
+    #[must_use]
+    pub fn roots(&self) -> Arc<RootCertStore> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.der.clone()).expect("a root");
+        Arc::new(roots)
+    }
+}

@@ -1,0 +1,263 @@
+//! The worlds a shard runs in: the kernel's TCP and the simulated network, behind one face, on one thread.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use handfast::metrics::Metrics;
+use handfast::shard::{Shard, ShardConfig};
+use handfast::transport::sim::{Faults, SimNet, SimPeer, SimTransport};
+use handfast::transport::tcp::{Config, Endpoint, ListenOptions, Listener, Tcp};
+use handfast::transport::{Transport, Wake};
+
+/// A client's raw end of a connection.
+pub trait Peer {
+    /// Sends all of it.
+    fn send(&mut self, bytes: &[u8]);
+    /// Takes what has arrived.
+    fn recv(&mut self) -> Vec<u8>;
+    /// The other side has ended its direction, and all before it was taken.
+    fn is_eof(&mut self) -> bool;
+    /// The other side has reset the connection.
+    fn is_reset(&mut self) -> bool;
+    /// Ends our direction.
+    fn shutdown(&mut self);
+    /// Resets the connection.
+    fn reset(self);
+}
+
+/// A shard and the network around it.
+pub trait World {
+    /// What its shard runs over.
+    type T: Transport<Waker: Wake>;
+    /// A client's end.
+    type Peer: Peer;
+
+    /// A shard that listens.
+    fn new(config: ShardConfig) -> Self;
+    /// A new connection to it.
+    fn connect(&mut self) -> Self::Peer;
+    /// One turn, which waits a little at most.
+    fn turn(&mut self);
+    /// Lets about this much time pass, with turns in between.
+    fn pass(&mut self, time: Duration);
+    /// The shard.
+    fn shard(&mut self) -> &mut Shard<Self::T>;
+
+    /// Takes turns until `done`; a bug that keeps it from coming true fails the test.
+    ///
+    /// # Panics
+    /// After a bound that no honest exchange reaches.
+    fn until(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> bool)
+    where
+        Self: Sized,
+    {
+        for _ in 0..20_000 {
+            if done(self) {
+                return;
+            }
+            self.turn();
+        }
+        panic!("no progress: {what}; {:?}", self.metrics());
+    }
+
+    /// What the shard has counted.
+    fn metrics(&mut self) -> Metrics {
+        self.shard().counters().read()
+    }
+
+    /// Takes turns until the shard holds nothing, and checks that its counters agree.
+    fn until_empty(&mut self)
+    where
+        Self: Sized,
+    {
+        self.until("the last connection ends", |w| w.shard().connections() == 0);
+        let m = self.metrics();
+        assert_eq!(m.opened, m.closed + m.handed_off, "{m:?}");
+    }
+}
+
+/// The kernel's TCP on 127.0.0.1.
+pub struct TcpWorld {
+    shard: Shard<Tcp>,
+    addr: SocketAddr,
+}
+
+impl World for TcpWorld {
+    type T = Tcp;
+    type Peer = TcpPeer;
+
+    fn new(config: ShardConfig) -> Self {
+        let any = Endpoint::from(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let listeners = Listener::bind(&any, &ListenOptions::default(), 1).expect("a listener");
+        let Endpoint::Tcp { addr, .. } = *listeners[0].endpoint() else { unreachable!("asked for TCP") };
+        let transport = Tcp::new(Config::new(listeners)).expect("a transport");
+        Self { shard: Shard::new(transport, config), addr }
+    }
+
+    fn connect(&mut self) -> TcpPeer {
+        let stream = TcpStream::connect(self.addr).expect("a connection");
+        stream.set_nodelay(true).expect("nodelay");
+        stream.set_nonblocking(true).expect("non-blocking");
+        TcpPeer { stream, eof: false, reset: false, early: Vec::new() }
+    }
+
+    fn turn(&mut self) {
+        let until = self.shard.transport().now() + Duration::from_millis(1);
+        self.shard.turn(Some(until)).expect("a turn");
+    }
+
+    fn pass(&mut self, time: Duration) {
+        let end = self.shard.transport().now() + time;
+        while self.shard.transport().now() < end {
+            self.shard.turn(Some(end)).expect("a turn");
+        }
+    }
+
+    fn shard(&mut self) -> &mut Shard<Tcp> {
+        &mut self.shard
+    }
+}
+
+/// A client's socket.
+#[derive(Debug)]
+pub struct TcpPeer {
+    stream: TcpStream,
+    eof: bool,
+    reset: bool,
+    /// Read while looking for the end.
+    early: Vec<u8>,
+}
+
+impl TcpPeer {
+    fn read(&mut self) {
+        let mut buffer = [0; 16 * 1024];
+        while !self.eof && !self.reset {
+            match self.stream.read(&mut buffer) {
+                Ok(0) => self.eof = true,
+                Ok(n) => self.early.extend_from_slice(&buffer[..n]),
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return,
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(_) => self.reset = true,
+            }
+        }
+    }
+}
+
+impl Peer for TcpPeer {
+    fn send(&mut self, bytes: &[u8]) {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            match self.stream.write(rest) {
+                Ok(n) => rest = &rest[n..],
+                Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+                    std::thread::yield_now()
+                }
+                Err(_) => return self.reset = true,
+            }
+        }
+    }
+
+    fn recv(&mut self) -> Vec<u8> {
+        self.read();
+        std::mem::take(&mut self.early)
+    }
+
+    fn is_eof(&mut self) -> bool {
+        self.read();
+        self.eof && self.early.is_empty()
+    }
+
+    fn is_reset(&mut self) -> bool {
+        self.read();
+        self.reset
+    }
+
+    fn shutdown(&mut self) {
+        // The other side may have reset it already.
+        let _ = self.stream.shutdown(Shutdown::Write);
+    }
+
+    fn reset(self) {
+        handfast::transport::tcp::reset_on_close(&self.stream).expect("linger");
+    }
+}
+
+/// The simulated network.
+pub struct SimWorld {
+    net: SimNet,
+    shard: Shard<SimTransport>,
+    addr: SocketAddr,
+}
+
+impl SimWorld {
+    /// A world with faults.
+    #[must_use]
+    pub fn with_faults(seed: u64, faults: Faults, config: ShardConfig) -> Self {
+        let net = SimNet::new(seed, faults);
+        let addr = SocketAddr::from(([10, 0, 0, 1], 443));
+        let shard = Shard::new(net.listen(addr), config);
+        Self { net, shard, addr }
+    }
+
+    /// The network.
+    #[must_use]
+    pub const fn net(&self) -> &SimNet {
+        &self.net
+    }
+}
+
+impl World for SimWorld {
+    type T = SimTransport;
+    type Peer = SimPeer;
+
+    fn new(config: ShardConfig) -> Self {
+        Self::with_faults(1, Faults::none(), config)
+    }
+
+    fn connect(&mut self) -> SimPeer {
+        self.net.connect(self.addr)
+    }
+
+    fn turn(&mut self) {
+        let until = self.shard.transport().now() + Duration::from_millis(1);
+        self.shard.turn(Some(until)).expect("a turn");
+    }
+
+    fn pass(&mut self, time: Duration) {
+        let end = self.shard.transport().now() + time;
+        while self.shard.transport().now() < end {
+            self.shard.turn(Some(end)).expect("a turn");
+        }
+    }
+
+    fn shard(&mut self) -> &mut Shard<SimTransport> {
+        &mut self.shard
+    }
+}
+
+impl Peer for SimPeer {
+    fn send(&mut self, bytes: &[u8]) {
+        Self::send(self, bytes);
+    }
+
+    fn recv(&mut self) -> Vec<u8> {
+        Self::recv(self)
+    }
+
+    fn is_eof(&mut self) -> bool {
+        Self::is_eof(self)
+    }
+
+    fn is_reset(&mut self) -> bool {
+        Self::is_reset(self)
+    }
+
+    fn shutdown(&mut self) {
+        Self::shutdown(self);
+    }
+
+    fn reset(self) {
+        Self::reset(&self);
+    }
+}
