@@ -1,17 +1,23 @@
 //! The handshake's facts as an HTTP response: JSON, or a small page for people.
 
 use std::fmt::Write;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::task::{Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use http_body_util::Full;
+use hyper::body::{Body, Incoming};
 use hyper::header::{
     ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderValue, VARY,
 };
 use hyper::{Method, Request, Response, StatusCode};
 use rustls::ProtocolVersion;
 
+use super::Connection;
 use crate::handshake::HandshakeFacts;
+use crate::shard::after;
 
 const JSON: &str = "application/json";
 const HTML: &str = "text/html; charset=utf-8";
@@ -19,8 +25,10 @@ const TEXT: &str = "text/plain; charset=utf-8";
 /// The page has its style inside and needs nothing else from anywhere.
 const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
 
-/// Content that is read for nothing before a request is answered.
+/// Content that is read for nothing before a request is answered. Met: answered at once.
 const DISCARDED_BYTES_MAX: usize = 64 * 1024;
+/// How long it is read. Met: answered at once.
+const DISCARD_WAIT: Duration = Duration::from_secs(5);
 
 /// Answers `GET` and `HEAD` of `/` and `/facts.json`.
 pub(super) fn respond<B>(facts: &HandshakeFacts, request: &Request<B>) -> Response<Full<Bytes>> {
@@ -47,13 +55,23 @@ pub(super) fn respond<B>(facts: &HandshakeFacts, request: &Request<B>) -> Respon
 }
 
 /// Takes a request's content in, so that a client that is still sending it reads the answer and may go on
-/// (RFC 9112 section 9.3, RFC 9113 section 8.1). Met the limit, it is left alone.
-pub(super) async fn discard(mut content: Incoming) {
+/// (RFC 9112 section 9.3, RFC 9113 section 8.1). Beyond the limits it is left alone.
+pub(super) fn discard(connection: &Connection, mut content: Incoming) -> impl Future<Output = ()> + use<> {
+    let services = &connection.services;
+    let mut wait = (!content.is_end_stream()).then(|| services.sleep_until(after(services, DISCARD_WAIT)));
     let mut taken = 0;
-    while taken < DISCARDED_BYTES_MAX {
-        let Some(Ok(frame)) = content.frame().await else { return };
-        taken += frame.data_ref().map_or(0, Bytes::len);
-    }
+    poll_fn(move |cx| {
+        let Some(wait) = &mut wait else { return Poll::Ready(()) };
+        loop {
+            if taken >= DISCARDED_BYTES_MAX || Pin::new(&mut *wait).poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            match ready!(Pin::new(&mut content).poll_frame(cx)) {
+                Some(Ok(frame)) => taken += frame.data_ref().map_or(0, Bytes::len),
+                _ => return Poll::Ready(()),
+            }
+        }
+    })
 }
 
 /// A short plain text.
@@ -296,7 +314,6 @@ mod tests {
 
     #[test]
     fn head_has_the_length_and_no_content_and_other_methods_are_refused() {
-        use hyper::body::Body as _;
         let head = ask(Method::HEAD, "/", "text/html");
         assert!(head.body().is_end_stream());
         let get = ask(Method::GET, "/", "text/html");

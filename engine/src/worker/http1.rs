@@ -17,12 +17,26 @@ use super::hyper_io::{HyperIo, ShardTimer};
 use super::{Connection, Start, facts, until_done};
 use crate::shard::{Stream, Worker};
 
-/// From the end of one request (or the handshake) to the end of the next one's header section. Met: close.
-const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(10);
-/// Bytes of one request's header section, and of output that waits. Met: status 431, close.
-const BUFFER_BYTES_MAX: usize = 64 * 1024;
-/// Header fields of one request. Met: status 431, close.
-const HEADERS_MAX: usize = 100;
+/// hyper takes no less.
+const BUFFER_BYTES_MIN: usize = 8 * 1024;
+
+/// What an `http/1.1` connection is allowed.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Options {
+    /// From the end of one request (or the handshake) to the end of the next one's header section. Met: close.
+    pub header_read_timeout: Duration,
+    /// Bytes of one request's header section, and of output that waits; at least 8 KiB. Met: status 431, close.
+    pub buffer_bytes_max: usize,
+    /// Header fields of one request. Met: status 431, close.
+    pub headers_max: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { header_read_timeout: Duration::from_secs(10), buffer_bytes_max: 64 * 1024, headers_max: 100 }
+    }
+}
 
 /// A worker that speaks `http/1.1` and answers with the service that `make` makes for each connection.
 ///
@@ -52,14 +66,26 @@ where
     B: Body + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
+    serve_with(Options::default(), make)
+}
+
+/// As [`serve`], within other limits.
+pub fn serve_with<M, S, B>(options: Options, make: M) -> impl Worker
+where
+    M: Fn(&Connection) -> S + Send + Sync + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>> + 'static,
+    S::Error: Into<Box<dyn Error + Send + Sync>>,
+    B: Body + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
     Start(move |stream: Stream| {
         let connection = Connection::of(&stream);
         let service = make(&connection);
-        connection.spawn(converse(stream, service));
+        connection.spawn(converse(&options, stream, service));
     })
 }
 
-fn converse<S, B>(stream: Stream, service: S) -> impl Future<Output = ()>
+fn converse<S, B>(options: &Options, stream: Stream, service: S) -> impl Future<Output = ()> + use<S, B>
 where
     S: Service<Request<Incoming>, Response = Response<B>> + 'static,
     S::Error: Into<Box<dyn Error + Send + Sync>>,
@@ -69,9 +95,9 @@ where
     let services = Arc::clone(stream.services());
     let connection = http1::Builder::new()
         .timer(ShardTimer(Arc::clone(&services)))
-        .header_read_timeout(HEADER_READ_TIMEOUT)
-        .max_buf_size(BUFFER_BYTES_MAX)
-        .max_headers(HEADERS_MAX)
+        .header_read_timeout(options.header_read_timeout)
+        .max_buf_size(options.buffer_bytes_max.max(BUFFER_BYTES_MIN))
+        .max_headers(options.headers_max)
         .serve_connection(HyperIo(stream), service)
         .with_upgrades();
     until_done(connection, services, |connection| connection.graceful_shutdown())
@@ -84,8 +110,9 @@ pub(crate) fn with_facts() -> impl Worker {
         let connection = connection.clone();
         service_fn(move |mut request: Request<Incoming>| {
             let response = answer(&connection, &mut request);
+            let discarded = facts::discard(&connection, request.into_body());
             async move {
-                facts::discard(request.into_body()).await;
+                discarded.await;
                 Ok::<_, Infallible>(response)
             }
         })

@@ -15,16 +15,33 @@ use super::hyper_io::{HyperIo, ShardTimer};
 use super::{Connection, Start, facts, until_done};
 use crate::shard::{Services, Stream, Worker};
 
-/// Streams that a client may have open at a time (RFC 9113 section 5.1.2). Met: the stream is refused.
-const CONCURRENT_STREAMS_MAX: u32 = 128;
-/// Bytes of one header section, uncompressed (RFC 9113 section 6.5.2). Met: status 431.
-const HEADER_LIST_BYTES_MAX: u32 = 16 * 1024;
-/// Streams that the client has reset before we took them up. Met: GOAWAY with `ENHANCE_YOUR_CALM`.
-const PENDING_RESETS_MAX: usize = 20;
-/// Streams that we had to reset for the client's faults. Met: the same.
-const LOCAL_RESETS_MAX: usize = 256;
-/// Response bytes that wait in one stream for the client's window. Met: the response's body waits.
-const SEND_BUFFER_BYTES_MAX: usize = 64 * 1024;
+/// What an `h2` connection is allowed.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Options {
+    /// Streams that a client may have open at a time (RFC 9113 section 5.1.2). Met: the stream is refused.
+    pub concurrent_streams_max: u32,
+    /// Bytes of one header section, uncompressed (RFC 9113 section 6.5.2). Met: status 431.
+    pub header_list_bytes_max: u32,
+    /// Streams that the client has reset before they were taken up. Met: GOAWAY with `ENHANCE_YOUR_CALM`.
+    pub pending_resets_max: usize,
+    /// Streams that had to be reset for the client's faults. Met: the same.
+    pub local_resets_max: usize,
+    /// Response bytes of one stream that wait for the client's window. Met: the response's body waits.
+    pub send_buffer_bytes_max: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            concurrent_streams_max: 128,
+            header_list_bytes_max: 16 * 1024,
+            pending_resets_max: 20,
+            local_resets_max: 256,
+            send_buffer_bytes_max: 64 * 1024,
+        }
+    }
+}
 
 /// A worker that speaks `h2` and answers with the service that `make` makes for each connection.
 ///
@@ -38,14 +55,26 @@ where
     B: Body + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
+    serve_with(Options::default(), make)
+}
+
+/// As [`serve`], within other limits.
+pub fn serve_with<M, S, B>(options: Options, make: M) -> impl Worker
+where
+    M: Fn(&Connection) -> S + Send + Sync + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>> + 'static,
+    S::Error: Into<Box<dyn Error + Send + Sync>>,
+    B: Body + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
     Start(move |stream: Stream| {
         let connection = Connection::of(&stream);
         let service = make(&connection);
-        connection.spawn(converse(stream, service));
+        connection.spawn(converse(&options, stream, service));
     })
 }
 
-fn converse<S, B>(stream: Stream, service: S) -> impl Future<Output = ()>
+fn converse<S, B>(options: &Options, stream: Stream, service: S) -> impl Future<Output = ()> + use<S, B>
 where
     S: Service<Request<Incoming>, Response = Response<B>> + 'static,
     S::Error: Into<Box<dyn Error + Send + Sync>>,
@@ -55,11 +84,11 @@ where
     let services = Arc::clone(stream.services());
     let connection = http2::Builder::new(ShardExecutor(Arc::clone(&services)))
         .timer(ShardTimer(Arc::clone(&services)))
-        .max_concurrent_streams(CONCURRENT_STREAMS_MAX)
-        .max_header_list_size(HEADER_LIST_BYTES_MAX)
-        .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
-        .max_local_error_reset_streams(LOCAL_RESETS_MAX)
-        .max_send_buf_size(SEND_BUFFER_BYTES_MAX)
+        .max_concurrent_streams(options.concurrent_streams_max)
+        .max_header_list_size(options.header_list_bytes_max)
+        .max_pending_accept_reset_streams(options.pending_resets_max)
+        .max_local_error_reset_streams(options.local_resets_max)
+        .max_send_buf_size(options.send_buffer_bytes_max)
         .serve_connection(HyperIo(stream), service);
     until_done(connection, services, |connection| connection.graceful_shutdown())
 }
@@ -67,11 +96,12 @@ where
 /// Answers `GET /` with the facts of the handshake.
 pub(crate) fn with_facts() -> impl Worker {
     serve(|connection| {
-        let facts = Arc::clone(connection.facts());
+        let connection = connection.clone();
         service_fn(move |request: Request<Incoming>| {
-            let response = facts::respond(&facts, &request);
+            let response = facts::respond(&connection.facts, &request);
+            let discarded = facts::discard(&connection, request.into_body());
             async move {
-                facts::discard(request.into_body()).await;
+                discarded.await;
                 Ok::<_, Infallible>(response)
             }
         })

@@ -2,7 +2,7 @@
 //! HTTP/1.1.
 //!
 //! They run on a shard's or a worker thread's own executor and use nothing that an embedder could not: a
-//! [`Worker`](crate::Worker) is given a [`Stream`] and starts a future.
+//! [`Worker`] is given a [`Stream`] and starts a future.
 
 mod facts;
 #[cfg(feature = "h1")]

@@ -28,7 +28,7 @@ fn what_was_negotiated_can_be_asked_for() {
     assert_eq!(c.protocol_version(), Some(ProtocolVersion::TLSv1_3));
     assert_eq!(c.group(), Some(NamedGroup::X25519MLKEM768));
     assert!(c.cipher_suite().is_some() && !c.resumed());
-    assert_eq!(c.peer_certificates(), [server.certificate.der.clone()]);
+    assert_eq!(c.peer_certificates(), std::slice::from_ref(&server.certificate.der));
     let c = client.connect_with_name(&target, "127.0.0.1").unwrap();
     drop(c);
     let old = Client::builder().alpn(["bench"]).roots(Roots::file(roots.path())).versions(TlsVersions::Tls12);

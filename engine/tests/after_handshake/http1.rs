@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::io::{ErrorKind, Read, Write};
+use std::time::Duration;
 
 use handfast::client::Connection;
 use handfast::{Placement, Protocol, worker};
@@ -110,6 +111,53 @@ fn malformed_request_is_refused_and_closed() {
     assert_eq!(read_answer(&mut c, true).status, 400);
     assert_eq!(read_rest(&mut c), b"");
     c.close().unwrap();
+    server.shutdown();
+}
+
+fn limited(options: worker::http1::Options) -> Protocol {
+    Protocol::alpn("http/1.1").worker(worker::http1::serve_with(options, |_| {
+        service_fn(|_: Request<Incoming>| async { Ok::<_, Infallible>(Response::new("well".to_owned())) })
+    }))
+}
+
+#[test]
+fn client_that_stops_in_its_headers_is_closed() {
+    for placement in PLACEMENTS {
+        let mut options = worker::http1::Options::default();
+        options.header_read_timeout = Duration::from_millis(30);
+        let server = Server::start(placement, [limited(options)]);
+        let mut silent = server.connect("http/1.1");
+        let mut slow = server.connect("http/1.1");
+        slow.write_all(b"GET / HTTP/1.1\r\nhost: a").unwrap();
+        for c in [&mut silent, &mut slow] {
+            read_rest(c);
+            c.close().unwrap();
+        }
+        server.shutdown();
+    }
+}
+
+#[test]
+fn too_many_header_bytes_are_refused() {
+    let mut options = worker::http1::Options::default();
+    options.buffer_bytes_max = 0;
+    let server = Server::start(Placement::SharedCore, [limited(options)]);
+    let mut c = server.connect("http/1.1");
+    assert_eq!(ask(&mut c, &format!("GET / HTTP/1.1\r\nx: {}\r\n", "y".repeat(9000))).status, 431);
+    assert_eq!(read_rest(&mut c), b"");
+    c.close().unwrap();
+    server.shutdown();
+}
+
+#[test]
+fn refused_upload_is_read_and_the_connection_goes_on() {
+    let server = Server::start(Placement::SharedCore, [Protocol::http1()]);
+    let mut c = server.connect("http/1.1");
+    write!(c, "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 30000\r\n\r\n").unwrap();
+    c.write_all(&[b'x'; 30_000]).unwrap();
+    assert_eq!(read_answer(&mut c, true).status, 405);
+    assert_eq!(ask(&mut c, "GET / HTTP/1.1\r\n").status, 200);
+    drop(c);
     server.shutdown();
 }
 

@@ -102,6 +102,7 @@ fn message_of_many_frames_is_bounded() {
         }
     }
     assert_eq!(closed(&mut socket).unwrap().code, CloseCode::Size);
+    drop(socket);
     server.shutdown();
 }
 
