@@ -9,6 +9,7 @@ mod advance;
 mod gather;
 mod hand_off;
 mod mailbox;
+#[cfg_attr(not(any(feature = "h1", feature = "h2")), allow(dead_code, reason = "the HTTP workers use the rest"))]
 mod services;
 mod slots;
 mod stream;
