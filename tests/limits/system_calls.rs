@@ -1,1 +1,104 @@
-fn main() {}
+//! How many system calls a handshake costs, counted by strace.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use handfast_tests::binaries::handfast;
+use handfast_tests::certificates::{Made, make};
+use handfast_tests::client::{Options, Tls};
+use handfast_tests::peers::Peer as Installed;
+use handfast_tests::process::{Pipe, Process, Scratch, Signal};
+use handfast_tests::world::{Peer, TcpPeer};
+
+use handfast::rustls::{ClientConfig, NamedGroup, version};
+
+const CONNECTIONS: usize = 64;
+const ROUNDS: usize = 10;
+/// What the issue allows for a handshake that is accepted, finished with two tickets, and closed with close_notify
+/// answered.
+const CALLS_MAX: f64 = 7.5;
+
+/// All system calls of a server over `rounds` of handshakes, its start and end included, and the table of them.
+fn calls(strace: &handfast_tests::peers::Program, rounds: usize, made: &Made) -> (u64, String) {
+    let scratch = Scratch::new();
+    let (cert, key) = (scratch.file("cert.pem", &made.pem), scratch.file("key.pem", &made.key_pem));
+    let table = scratch.path("strace.txt");
+    let mut command = strace.command();
+    // -D makes strace the grandchild, so that the signal below reaches the server itself.
+    command.args(["-D", "-f", "-c", "-U", "calls,name", "-o"]).arg(&table).arg("--");
+    command.arg(handfast().get_program());
+    command.args(["serve", "--listen", "127.0.0.1:0", "--shards", "1", "--no-pin", "--close", "--tickets", "2"]);
+    command.arg("--cert").arg(cert).arg("--key").arg(key);
+    let mut server = Process::start(&mut command);
+    let addr: SocketAddr = server.wait_for("a listener", Pipe::Stdout, |text| {
+        text.lines().find_map(|l| l.strip_prefix("handfast: listening on ")?.parse().ok())
+    });
+    let mut options = Options::new(made.roots(), &["h2"]);
+    options.versions = vec![&version::TLS13];
+    options.provider.kx_groups.retain(|g| g.name() == NamedGroup::X25519);
+    let config = options.config();
+    for _ in 0..rounds {
+        round(&mut server, addr, &config);
+    }
+    server.signal(Signal::TERM);
+    assert_eq!(server.end().code(), 0);
+    // strace writes its table after the server has ended.
+    let deadline = std::time::Instant::now() + handfast_tests::process::BOUND;
+    loop {
+        let text = std::fs::read_to_string(&table).unwrap_or_default();
+        let rows = text.lines().filter_map(|l| l.trim().split_once(' ').map(|(n, name)| (name, n)));
+        let counts: HashMap<_, u64> = rows.filter_map(|(name, n)| Some((name, n.parse().ok()?))).collect();
+        if let Some(total) = counts.get("total") {
+            // With debug assertions the standard library looks at each descriptor before it closes it.
+            let checks = if cfg!(debug_assertions) { counts.get("fcntl").copied().unwrap_or(0) } else { 0 };
+            return (total - checks, text);
+        }
+        assert!(std::time::Instant::now() < deadline, "no table from strace: {text}");
+        std::thread::yield_now();
+    }
+}
+
+/// Handshakes in step: the server stands still until each phase of all connections is on its way, as one that is busy
+/// with others would, so that its batches are full whatever the speed of this machine.
+fn round(server: &mut Process, addr: SocketAddr, config: &Arc<ClientConfig>) {
+    server.signal(Signal::STOP);
+    let mut clients: Vec<_> = (0..CONNECTIONS).map(|_| Tls::new(TcpPeer::connect(addr), config, "localhost")).collect();
+    let hellos: Vec<_> = clients.iter_mut().map(Tls::outgoing).collect();
+    for (client, hello) in clients.iter_mut().zip(hellos) {
+        client.peer.send(&hello);
+    }
+    server.signal(Signal::CONT);
+    let mut last_flights = Vec::new();
+    for client in &mut clients {
+        while client.conn.is_handshaking() {
+            client.receive();
+        }
+        client.conn.send_close_notify();
+        last_flights.push(client.outgoing());
+    }
+    server.signal(Signal::STOP);
+    for (client, flight) in clients.iter_mut().zip(last_flights) {
+        client.peer.send(&flight);
+        client.peer.shutdown();
+    }
+    server.signal(Signal::CONT);
+    for client in &mut clients {
+        while !client.peer.is_eof() {
+            client.receive();
+            assert!(!client.peer.is_reset() && client.error.is_none(), "{:?}", client.error);
+        }
+    }
+}
+
+#[test]
+fn a_handshake_costs_at_most_seven_and_a_half_system_calls() {
+    let Some(strace) = Installed::Strace.installed() else { return };
+    let made = make(&["localhost"]);
+    let (idle, _) = calls(&strace, 0, &made);
+    let (busy, table) = calls(&strace, ROUNDS, &made);
+    let per_handshake = (busy - idle) as f64 / (CONNECTIONS * ROUNDS) as f64;
+    println!("{per_handshake:.2} system calls per handshake");
+    assert!(per_handshake > 5.0, "the count counts nothing: {table}");
+    assert!(per_handshake <= CALLS_MAX, "{per_handshake:.2} system calls per handshake:\n{table}");
+}

@@ -109,6 +109,11 @@ impl<P: Peer> Tls<P> {
             }
             self.peer.send(&out);
         }
+        self.receive();
+    }
+
+    /// Takes what has arrived.
+    pub fn receive(&mut self) {
         let bytes = self.peer.recv();
         let mut rest = &bytes[..];
         if !rest.is_empty() && std::mem::replace(&mut self.ours_last, false) {

@@ -18,11 +18,13 @@ pub enum Peer {
     GnuTlsCli,
     /// nginx, with TLS and HTTP/2.
     Nginx,
+    /// strace, which counts system calls.
+    Strace,
 }
 
 impl Peer {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::OpenSsl, Self::Curl, Self::GnuTlsCli, Self::Nginx];
+    pub const ALL: [Self; 5] = [Self::OpenSsl, Self::Curl, Self::GnuTlsCli, Self::Nginx, Self::Strace];
 
     /// The program's name.
     #[must_use]
@@ -32,6 +34,7 @@ impl Peer {
             Self::Curl => "curl",
             Self::GnuTlsCli => "gnutls-cli",
             Self::Nginx => "nginx",
+            Self::Strace => "strace",
         }
     }
 
@@ -46,6 +49,7 @@ impl Peer {
             Self::OpenSsl => (&["version"], &["OpenSSL"]),
             Self::Curl => (&["--version"], &["HTTP2", "SSL"]),
             Self::GnuTlsCli => (&["--version"], &["gnutls-cli"]),
+            Self::Strace => (&["-V"], &["strace"]),
             Self::Nginx => (&["-V"], &["http_ssl_module", "http_v2_module"]),
         };
         let told = told(&path, arguments).ok_or_else(|| format!("{name} does not run"))?;
@@ -62,6 +66,7 @@ impl Peer {
             Self::OpenSsl => &["version"],
             Self::Curl | Self::GnuTlsCli => &["--version"],
             Self::Nginx => &["-v"],
+            Self::Strace => &["-V"],
         };
         let told = self.find().ok().and_then(|path| told(&path, arguments)).unwrap_or_default();
         told.lines().next().unwrap_or_default().trim().to_owned()

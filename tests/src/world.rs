@@ -96,10 +96,7 @@ impl World for TcpWorld {
     }
 
     fn connect(&mut self) -> TcpPeer {
-        let stream = TcpStream::connect(self.addr).expect("a connection");
-        stream.set_nodelay(true).expect("nodelay");
-        stream.set_nonblocking(true).expect("non-blocking");
-        TcpPeer { stream, eof: false, reset: false, early: Vec::new() }
+        TcpPeer::connect(self.addr)
     }
 
     fn turn(&mut self) {
@@ -130,6 +127,18 @@ pub struct TcpPeer {
 }
 
 impl TcpPeer {
+    /// A new connection to `addr`.
+    ///
+    /// # Panics
+    /// When there is none, which fails the test.
+    #[must_use]
+    pub fn connect(addr: SocketAddr) -> Self {
+        let stream = TcpStream::connect(addr).expect("a connection");
+        stream.set_nodelay(true).expect("nodelay");
+        stream.set_nonblocking(true).expect("non-blocking");
+        Self { stream, eof: false, reset: false, early: Vec::new() }
+    }
+
     fn read(&mut self) {
         let mut buffer = [0; 16 * 1024];
         while !self.eof && !self.reset {
