@@ -50,7 +50,7 @@ impl<T: Transport> Shard<T> {
             return self.wait_for_room(id, slot, finished, since, now);
         };
         let mailbox = mailbox.clone();
-        let Some(socket) = self.transport.into_socket(id) else {
+        let Some(socket) = self.transport.take_socket(id) else {
             // A transport that keeps its sockets serves them here.
             let worker = match self.destinations.get(finished.facts.index) {
                 Some(Destination::Worker(worker)) => worker.clone(),

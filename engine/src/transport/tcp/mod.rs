@@ -437,7 +437,7 @@ impl Transport for Tcp {
         Ok(self.insert(fd, peer))
     }
 
-    fn into_socket(&mut self, id: ConnId) -> Option<Socket> {
+    fn take_socket(&mut self, id: ConnId) -> Option<Socket> {
         let conn = self.conns.remove(id)?;
         if conn.interests != Interests::None {
             // Another poller takes it over; ours would go on reporting it.
