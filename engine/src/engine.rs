@@ -483,7 +483,8 @@ impl Engine {
     pub fn join(mut self) -> io::Result<Metrics> {
         let mut result = Ok(());
         for shard in self.shards.drain(..) {
-            result = result.and(joined(shard));
+            let ended = joined(shard);
+            result = result.and(ended);
             // If one ended by itself the others must not go on unseen.
             if result.is_err() {
                 self.handle.drain();
@@ -492,7 +493,8 @@ impl Engine {
         // The shards' ends of the mailboxes are gone now; the workers must look.
         self.handle.wake_all();
         for worker in self.workers.drain(..) {
-            result = result.and(joined(worker));
+            let ended = joined(worker);
+            result = result.and(ended);
         }
         result.map(|()| self.handle.metrics())
     }

@@ -69,7 +69,7 @@ pub(crate) fn random_bytes_are_refused<W: World>() {
     let mut world = W::new(config);
     let mut random = handfast::transport::sim::SplitMix64::new(7);
     for len in [1, 2, 5, 6, 300, 5000] {
-        let mut bytes: Vec<u8> = (0..len).map(|_| random.next_u64() as u8).collect();
+        let mut bytes: Vec<u8> = (0..len).map(|_| random.next_u64().to_le_bytes()[0]).collect();
         // No handshake record, no SSLv2 header, no letter.
         bytes[0] = 0x07;
         assert_eq!(refused(&mut world, &bytes, RefusalClass::NotTls), b"");

@@ -204,5 +204,5 @@ pub(crate) fn hellos_of_one_turn_are_seen_together<W: World>() {
     let batches = batches.borrow();
     assert_eq!(batches.iter().sum::<usize>(), 5, "{batches:?}");
     assert!(batches.len() < 5, "no two hellos of one turn were prepared together: {batches:?}");
-    assert_eq!(world.metrics().hellos_per_turn_max as usize, *batches.iter().max().expect("a batch"));
+    assert_eq!(world.metrics().hellos_per_turn_max, *batches.iter().max().expect("a batch") as u64);
 }

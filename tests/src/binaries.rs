@@ -1,6 +1,7 @@
 //! The programs under test, built as the tests are.
 
 use std::env;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -8,35 +9,42 @@ use std::sync::OnceLock;
 /// `handfast`.
 #[must_use]
 pub fn handfast() -> Command {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    Command::new(BUILT.get_or_init(|| build("handfast")))
+    Command::new(&built().0)
 }
 
 /// `handfast-load`.
 #[must_use]
 pub fn handfast_load() -> Command {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    Command::new(BUILT.get_or_init(|| build("handfast-load")))
+    Command::new(&built().1)
 }
 
-/// Builds the binary of that name into the target directory that the running test came from, and says where it is.
+/// Builds both into the target directory that the running test came from, and says where they are.
 ///
 /// Cargo names the binaries of a test's own package only, and for `cargo test -p handfast-tests` it builds no others.
 /// Up to date this costs a fraction of a second.
-fn build(name: &str) -> PathBuf {
-    let exe = env::current_exe().expect("the test's own path");
-    let Place { target, triple, profile } = Place::of(&exe);
-    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| env!("CARGO").into()));
-    cargo.args(["build", "--message-format=json-render-diagnostics", "--package", name, "--bin", name]);
-    cargo.arg("--target-dir").arg(target).args(["--profile", profile]);
-    if let Some(triple) = triple {
-        cargo.args(["--target", triple]);
-    }
-    cargo.current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null()).stderr(Stdio::piped());
-    let output = cargo.output().expect("cargo runs");
-    assert!(output.status.success(), "cargo builds {name}: {}", String::from_utf8_lossy(&output.stderr));
-    let messages = String::from_utf8_lossy(&output.stdout);
-    messages.lines().rev().find_map(executable).unwrap_or_else(|| panic!("cargo names no executable: {messages}"))
+fn built() -> &'static (PathBuf, PathBuf) {
+    static BUILT: OnceLock<(PathBuf, PathBuf)> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let exe = env::current_exe().expect("the test's own path");
+        let Place { target, triple, profile } = Place::of(&exe);
+        let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| env!("CARGO").into()));
+        // Both at once: each alone would need the crates below with other features, and so twice.
+        cargo.args(["build", "--message-format=json-render-diagnostics", "--bins"]);
+        cargo.args(["--package", "handfast", "--package", "handfast-load"]);
+        cargo.arg("--target-dir").arg(target).args(["--profile", profile]);
+        if let Some(triple) = triple {
+            cargo.args(["--target", triple]);
+        }
+        cargo.current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null());
+        let output = cargo.output().expect("cargo runs");
+        assert!(output.status.success(), "cargo builds no binaries: {}", String::from_utf8_lossy(&output.stderr));
+        let messages = String::from_utf8_lossy(&output.stdout);
+        let find = |name| {
+            let found = messages.lines().filter_map(executable).find(|path| path.file_stem() == Some(OsStr::new(name)));
+            found.unwrap_or_else(|| panic!("cargo names no {name}: {messages}"))
+        };
+        (find("handfast"), find("handfast-load"))
+    })
 }
 
 fn executable(message: &str) -> Option<PathBuf> {

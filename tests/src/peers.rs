@@ -59,7 +59,7 @@ impl Peer {
         }
     }
 
-    /// What it says of its version.
+    /// What it says of its version, in short.
     #[must_use]
     pub fn version(self) -> String {
         let arguments: &[&str] = match self {
@@ -69,7 +69,8 @@ impl Peer {
             Self::Strace => &["-V"],
         };
         let told = self.find().ok().and_then(|path| told(&path, arguments)).unwrap_or_default();
-        told.lines().next().unwrap_or_default().trim().to_owned()
+        // What follows in parentheses are the versions of others.
+        told.lines().next().and_then(|line| line.split('(').next()).unwrap_or_default().trim().to_owned()
     }
 
     /// The program for a test; `None`, said on standard error, when the test has to be skipped.

@@ -2,11 +2,12 @@
 
 use std::io::{self, IoSlice};
 use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::gather::Item;
 use super::slots::{Conn, Slot};
 use super::{Destination, Shard};
-use crate::error::Refusal;
+use crate::error::{Refusal, RefusalClass};
 use crate::handshake::{Context, Finished, Handshake, Input, Session, Step, refuse};
 use crate::peer::PeerAddr;
 use crate::time::Instant64;
@@ -24,13 +25,30 @@ impl<T: Transport> Shard<T> {
         for item in &mut items {
             let Some(slot) = self.slots.take(item.conn) else { continue };
             let bytes = &mut arena[item.range.clone()];
-            self.advance(item, slot, bytes, now);
+            // A panic is a bug of ours or of rustls. Whatever bytes a peer found for it, they end its own connection
+            // and not the shard.
+            if catch_unwind(AssertUnwindSafe(|| self.advance(item, slot, bytes, now))).is_err() {
+                self.contain(item.conn);
+            }
         }
         self.prepare.finish();
         items.clear();
         arena.clear();
         self.items = items;
         self.arena = arena;
+    }
+
+    /// Ends a connection in the middle of whose step something panicked; its state is gone.
+    fn contain(&mut self, id: ConnId) {
+        self.out.clear();
+        self.counters.refuse(RefusalClass::Internal);
+        match self.slots.take(id) {
+            Some(slot) => self.close(id, slot, Close::Abort),
+            None => {
+                self.transport.close(id, Close::Abort);
+                self.counters.closed.add(1);
+            }
+        }
     }
 
     fn prepare_batch(&mut self, items: &[Item], arena: &[u8]) {
@@ -53,9 +71,9 @@ impl<T: Transport> Shard<T> {
 
     fn advance(&mut self, item: &mut Item, slot: Slot, bytes: &mut [u8], now: Instant64) {
         let id = item.conn;
-        let Slot { conn, unsent, timer, ended } = slot;
+        let Slot { conn, unsent, timer, ended, .. } = slot;
         // The state is consumed; what it becomes takes this one's place.
-        let rest = |conn| Slot { conn, unsent, timer, ended };
+        let rest = |conn| Slot { conn, unsent, timer, ended, gathered: false };
         match conn {
             Conn::Handshaking(handshake) => {
                 let slot = rest(Conn::Lingering { fin_sent: false });

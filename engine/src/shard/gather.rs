@@ -64,6 +64,11 @@ impl<T: Transport> Shard<T> {
         if slot.ended {
             return;
         }
+        if slot.gathered {
+            // What it received is in the batch already; the rest comes after it.
+            self.again.push(id);
+            return;
+        }
         match &slot.conn {
             // Its socket leaves with what is in it.
             Conn::HandingOff { .. } => return,
@@ -80,6 +85,7 @@ impl<T: Transport> Shard<T> {
         let mut item = self.read(id);
         if let Some(slot) = self.slots.get_mut(id) {
             slot.ended |= item.end || item.broken;
+            slot.gathered = true;
             if let Conn::Handshaking(handshake) = &mut slot.conn {
                 match handshake.offer(&self.arena[item.range.clone()], &self.limits) {
                     Ok(Offered::InPlace) => {}

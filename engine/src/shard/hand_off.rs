@@ -22,13 +22,25 @@ pub(super) struct HandOff {
     paused: bool,
     /// One waited in vain: until there is room again, nothing waits any more.
     overflowing: bool,
+    /// This shard's own mailbox may hold more than one turn takes.
+    mail_left: bool,
     /// Mailboxes, workers' before protocols', that got something in this turn.
     touched: Vec<bool>,
 }
 
 impl HandOff {
     pub(super) fn new(mailboxes: usize) -> Self {
-        Self { waiting: Vec::new(), paused: false, overflowing: false, touched: vec![false; mailboxes] }
+        Self {
+            waiting: Vec::new(),
+            paused: false,
+            overflowing: false,
+            mail_left: false,
+            touched: vec![false; mailboxes],
+        }
+    }
+
+    pub(super) const fn has_mail_left(&self) -> bool {
+        self.mail_left
     }
 
     pub(super) const fn is_waiting(&self) -> bool {
@@ -50,7 +62,7 @@ impl<T: Transport> Shard<T> {
             return self.wait_for_room(id, slot, finished, since, now);
         };
         let mailbox = mailbox.clone();
-        let Some(socket) = self.transport.into_socket(id) else {
+        let Some(socket) = self.transport.release(id) else {
             // A transport that keeps its sockets serves them here.
             let worker = match self.destinations.get(finished.facts.index) {
                 Some(Destination::Worker(worker)) => worker.clone(),
@@ -143,6 +155,7 @@ impl<T: Transport> Shard<T> {
 
     /// Takes in what other shards have put into this one's mailbox.
     pub(super) fn take_mail(&mut self, now: Instant64) {
+        self.hand_off.mail_left = false;
         for _ in 0..MAIL_PER_TURN {
             let Some(mail) = &self.mail else { return };
             let negotiated = match mail.try_recv() {
@@ -171,6 +184,6 @@ impl<T: Transport> Shard<T> {
             self.start_worker(id, slot, finished, &*worker);
         }
         // The rest is due at once, and no event will say so.
-        self.services.post(ConnId::new(u32::MAX, u32::MAX));
+        self.hand_off.mail_left = true;
     }
 }

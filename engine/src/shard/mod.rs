@@ -272,7 +272,7 @@ where
     }
 
     fn next_deadline(&self, until: Option<Instant64>) -> Option<Instant64> {
-        if !self.again.is_empty() || !self.services.is_idle() {
+        if !self.again.is_empty() || !self.services.is_idle() || self.hand_off.has_mail_left() {
             return Some(Instant64::ZERO);
         }
         let retry = self.hand_off.is_waiting().then(|| self.transport.now() + mailbox::RETRY);

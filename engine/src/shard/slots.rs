@@ -39,11 +39,13 @@ pub(super) struct Slot {
     pub(super) timer: Option<TimerKey>,
     /// The peer's direction of the stream has ended.
     pub(super) ended: bool,
+    /// It is in the batch that is being gathered.
+    pub(super) gathered: bool,
 }
 
 impl Slot {
     pub(super) fn new(conn: Conn) -> Self {
-        Self { conn, unsent: Buffer::default(), timer: None, ended: false }
+        Self { conn, unsent: Buffer::default(), timer: None, ended: false, gathered: false }
     }
 
     /// The transport has taken `n` bytes of what was unsent.

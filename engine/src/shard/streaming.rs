@@ -79,46 +79,31 @@ impl<T: Transport> Shard<T> {
     /// A worker has read, written, shut down or left: does what follows from it.
     pub(super) fn serve_posted(&mut self, id: ConnId, now: Instant64) {
         let Some(mut slot) = self.slots.take(id) else { return };
-        let Conn::Streaming(streaming) = &mut slot.conn else { return self.slots.put(id, slot) };
-        let (left, resume, writer, result) = {
-            let mut state = lock(&streaming.shared.state);
-            state.posted = false;
-            let resume = state.paused && !state.is_full();
-            state.paused &= !resume;
-            let mut result = Ok(());
-            // With too much unsent the rest stays where the worker's writes wait for it; `writable` comes back here.
-            if slot.unsent.len() < self.limits.stream_write_bytes {
-                if state.outbound.len() > 0 {
-                    result = streaming.session.send(state.outbound.front(), &mut self.out);
-                    let n = state.outbound.len();
-                    state.outbound.consume(n);
-                }
-                if (state.shut || state.left.is_some()) && !streaming.closed {
-                    streaming.closed = true;
-                    result = result.and_then(|()| streaming.session.close(&mut self.out));
-                }
+        loop {
+            let Conn::Streaming(streaming) = &mut slot.conn else { return self.slots.put(id, slot) };
+            let room = slot.unsent.len() < self.limits.stream_write_bytes;
+            let (asked, result) = encrypt(streaming, room, &mut self.out);
+            if asked.resume {
+                self.again.push(id);
             }
-            let writer = if state.room_to_write() > 0 { state.writer.take() } else { None };
-            (state.left, resume, writer, result)
-        };
-        writer.into_iter().for_each(Waker::wake);
-        if result.is_err() || left == Some(Left::Panicked) {
-            self.out.clear();
-            return self.broken(id, slot);
+            if result.is_err() || asked.left == Some(Left::Panicked) {
+                self.out.clear();
+                return self.broken(id, slot);
+            }
+            let push = if streaming.closed { Push::BeforeClose } else { Push::Now };
+            if self.send_all(id, &mut slot, push).is_err() {
+                return self.broken(id, slot);
+            }
+            // With something unsent, `writable` comes back here.
+            if !asked.more || slot.unsent.len() > 0 {
+                return self.finish_serving(id, slot, asked.left, now);
+            }
         }
-        if resume {
-            self.again.push(id);
-        }
-        self.finish_serving(id, slot, left, now);
     }
 
     fn finish_serving(&mut self, id: ConnId, mut slot: Slot, left: Option<Left>, now: Instant64) {
         let Conn::Streaming(Streaming { closed, .. }) = &slot.conn else { return self.slots.put(id, slot) };
         let closed = *closed;
-        let push = if closed { Push::BeforeClose } else { Push::Now };
-        if self.send_all(id, &mut slot, push).is_err() {
-            return self.broken(id, slot);
-        }
         if !closed {
             return self.slots.put(id, slot);
         }
@@ -158,4 +143,39 @@ impl<T: Transport> Shard<T> {
         }
         self.close(id, slot, Close::Abort);
     }
+}
+
+/// What a worker asks of the shard.
+struct Asked {
+    left: Option<Left>,
+    /// It has taken what kept the shard from reading.
+    resume: bool,
+    /// There was no room for all that it has to send.
+    more: bool,
+}
+
+/// Takes what the worker has written, as far as there is room, and its end.
+fn encrypt(streaming: &mut Streaming, room: bool, out: &mut Vec<u8>) -> (Asked, Result<(), rustls::Error>) {
+    let mut state = lock(&streaming.shared.state);
+    state.posted = false;
+    let resume = state.paused && !state.is_full();
+    state.paused &= !resume;
+    let mut result = Ok(());
+    if room {
+        if state.outbound.len() > 0 {
+            result = streaming.session.send(state.outbound.front(), out);
+            let n = state.outbound.len();
+            state.outbound.consume(n);
+        }
+        if (state.shut || state.left.is_some()) && !streaming.closed {
+            streaming.closed = true;
+            result = result.and_then(|()| streaming.session.close(out));
+        }
+    }
+    let writer = if state.room_to_write() > 0 { state.writer.take() } else { None };
+    let more = !room && (state.outbound.len() > 0 || state.shut || state.left.is_some());
+    let asked = Asked { left: state.left, resume, more };
+    drop(state);
+    writer.into_iter().for_each(Waker::wake);
+    (asked, result)
 }

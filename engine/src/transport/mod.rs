@@ -158,7 +158,7 @@ pub trait Transport: Sized {
     /// The connection could not even be started: no descriptor, no port, no route.
     fn connect(&mut self, to: SocketAddr, from: Option<SocketAddr>) -> io::Result<ConnId>;
 
-    /// Takes over a connection that another transport gave away with [`into_socket`](Self::into_socket).
+    /// Takes over a connection that another transport gave away with [`release`](Self::release).
     ///
     /// # Errors
     /// The socket cannot be used here; it is closed.
@@ -166,7 +166,7 @@ pub trait Transport: Sized {
 
     /// Gives the connection's socket away and forgets it; `None` when it cannot leave this transport (it is
     /// still there then).
-    fn into_socket(&mut self, conn: ConnId) -> Option<Socket>;
+    fn release(&mut self, conn: ConnId) -> Option<Socket>;
 
     /// A handle that wakes this transport from another thread.
     fn waker(&self) -> Self::Waker;

@@ -263,7 +263,7 @@ impl Transport for SimTransport {
     }
 
     /// There are no sockets here: always `None`.
-    fn into_socket(&mut self, _: ConnId) -> Option<Socket> {
+    fn release(&mut self, _: ConnId) -> Option<Socket> {
         None
     }
 

@@ -83,6 +83,8 @@ enum End {
     Fin,
     /// The next read tells which.
     Error,
+    /// The poller would not take it, so nothing would ever be heard of it.
+    Unheard,
 }
 
 #[derive(Debug)]
@@ -112,6 +114,8 @@ pub struct Tcp {
     conns: Slab<Conn>,
     /// Connections that the poller does not know yet.
     fresh: Vec<ConnId>,
+    /// Connections that the poller would not take; the next poll reports them as broken.
+    unheard: Vec<ConnId>,
     scratch: Box<[u8]>,
     zero: Instant,
     accepting: bool,
@@ -146,6 +150,7 @@ impl Tcp {
             listeners: config.listeners.into_iter().map(|listener| ListenerState { listener, ready: false }).collect(),
             conns: Slab::default(),
             fresh: Vec::new(),
+            unheard: Vec::new(),
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
             zero: Instant::now(),
             accepting: true,
@@ -292,7 +297,7 @@ impl Transport for Tcp {
     }
 
     fn poll(&mut self, deadline: Option<Instant64>, events: &mut Vec<Event>) -> io::Result<()> {
-        let timeout = self.timeout(deadline);
+        let timeout = if self.unheard.is_empty() { self.timeout(deadline) } else { Some(Duration::ZERO) };
         if let Err(e) = self.poll.poll(&mut self.events, timeout) {
             if e.kind() != io::ErrorKind::Interrupted {
                 return Err(e);
@@ -300,6 +305,8 @@ impl Transport for Tcp {
             self.events.clear();
         }
         self.take_events(events);
+        let broken = Ready { readable: true, read_closed: true, ..Ready::default() };
+        events.extend(self.unheard.drain(..).map(|conn| Event { conn, ready: broken }));
         if self.may_accept() {
             self.accept_ready(events);
         }
@@ -308,6 +315,9 @@ impl Transport for Tcp {
 
     fn recv<R>(&mut self, id: ConnId, max: usize, f: impl FnOnce(&mut [u8]) -> R) -> io::Result<Recv<R>> {
         let conn = self.conns.get(id).ok_or(io::ErrorKind::NotConnected)?;
+        if conn.end == End::Unheard {
+            return Err(io::ErrorKind::Other.into());
+        }
         let max = max.min(self.scratch.len());
         let n = loop {
             match rustix::io::read(&conn.fd, &mut self.scratch[..max]) {
@@ -324,7 +334,7 @@ impl Transport for Tcp {
         let more = match (n < max, conn.end) {
             (true, End::Open) => More::No,
             (true, End::Fin) => More::End,
-            (false, _) | (true, End::Error) => More::Maybe,
+            (false, _) | (true, End::Error | End::Unheard) => More::Maybe,
         };
         Ok(Recv::Data(f(&mut self.scratch[..n]), more))
     }
@@ -385,8 +395,14 @@ impl Transport for Tcp {
             } else {
                 (Interest::READABLE, Interests::Read)
             };
-            self.poll.registry().register(&mut SourceFd(&conn.fd.as_raw_fd()), token_of(id), interest)?;
-            conn.interests = interests;
+            // It may fail for want of kernel memory or of watches: that is this connection's end, not the shard's.
+            match self.poll.registry().register(&mut SourceFd(&conn.fd.as_raw_fd()), token_of(id), interest) {
+                Ok(()) => conn.interests = interests,
+                Err(_) => {
+                    conn.end = End::Unheard;
+                    self.unheard.push(id);
+                }
+            }
         }
         Ok(())
     }
@@ -437,7 +453,7 @@ impl Transport for Tcp {
         Ok(self.insert(fd, peer))
     }
 
-    fn into_socket(&mut self, id: ConnId) -> Option<Socket> {
+    fn release(&mut self, id: ConnId) -> Option<Socket> {
         let conn = self.conns.remove(id)?;
         if conn.interests != Interests::None {
             // Another poller takes it over; ours would go on reporting it.

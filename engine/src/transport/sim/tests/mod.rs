@@ -493,7 +493,7 @@ fn a_wake_up_ends_a_poll_at_once_and_counts_once() {
 fn sockets_neither_leave_nor_enter() {
     let net = quiet();
     let (mut server, client, conn) = pair(&net);
-    assert!(server.into_socket(conn).is_none());
+    assert!(server.release(conn).is_none());
     client.send(b"still here");
     assert_eq!(settle(&net, &mut server).len(), 1);
 }

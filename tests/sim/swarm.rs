@@ -1,0 +1,138 @@
+//! Shards over the simulated network with seeded faults. A failure prints its seed; `HANDFAST_SEEDS=FROM..TO` runs
+//! others, `HANDFAST_SEEDS=N..N+1` that one again.
+
+use std::time::Duration;
+
+use handfast::error::RefusalClass;
+use handfast::handshake::{Blueprint, ProtocolTls, Sources, TlsVersions};
+use handfast::selection::Table;
+use handfast::shard::{Destination, ShardConfig};
+use handfast::transport::sim::{Faults, SimPeer};
+use handfast::{Protocol, Stream};
+use handfast_tests::certificates::{Made, make};
+use handfast_tests::client::{Options, Tls};
+use handfast_tests::world::{SimWorld, World};
+use tokio::io::AsyncWriteExt;
+
+const CONNECTIONS: usize = 8;
+/// Each step lets a millisecond pass; no exchange here is due longer, whatever its faults.
+const STEPS: usize = 600_000;
+const MESSAGE: &[u8] = b"the bytes that were sent before the answer was known";
+
+async fn echo(mut stream: Stream) {
+    while let Ok(bytes) = stream.received().await {
+        if bytes.is_empty() || stream.write_all(&bytes).await.is_err() {
+            return;
+        }
+    }
+}
+
+struct Client {
+    tls: Tls<SimPeer>,
+    protocol: &'static str,
+    sent: bool,
+    got: Vec<u8>,
+    closed: bool,
+}
+
+impl Client {
+    fn step(&mut self) {
+        self.tls.pump();
+        if self.tls.conn.is_handshaking() || self.tls.error.is_some() {
+            return;
+        }
+        if !std::mem::replace(&mut self.sent, true) && self.protocol == "echo" {
+            self.tls.send(MESSAGE);
+        }
+        self.got.extend(self.tls.recv());
+        let done = self.protocol == "close" || self.got.len() >= MESSAGE.len();
+        if done && !std::mem::replace(&mut self.closed, true) {
+            self.tls.close();
+            self.tls.peer.shutdown();
+        }
+    }
+
+    fn is_over(&mut self) -> bool {
+        self.tls.peer.is_eof() || self.tls.peer.is_reset() || self.tls.error.is_some()
+    }
+}
+
+fn run(seed: u64, made: &Made, blueprint: &Blueprint) {
+    let faults = Faults::swarm(seed);
+    let breaks = faults.may_break_connections();
+    let echo = Protocol::alpn("echo").serve(echo).destination().clone();
+    let mut config = ShardConfig::new(blueprint.live(), vec![echo, Destination::Close]);
+    config.limits.handshake_deadline = Duration::from_secs(600);
+    // Limits that are met all the time.
+    let index = usize::try_from(seed % 4).unwrap_or(0);
+    config.limits.read_bytes_per_turn = [64 * 1024, 700, 100, 7][index];
+    config.limits.stream_read_bytes = [64 * 1024, 1000, 20, 64 * 1024][index];
+    config.limits.stream_write_bytes = [64 * 1024, 30, 64 * 1024, 1000][index];
+    let mut world = SimWorld::with_faults(seed, faults, config);
+    let mut clients: Vec<Client> = (0..CONNECTIONS)
+        .map(|i| {
+            let protocol = if i % 2 == 0 { "echo" } else { "close" };
+            let options = Options::new(made.roots(), &[protocol]);
+            let tls = Tls::new(world.connect(), &options.config(), "localhost");
+            Client { tls, protocol, sent: false, got: Vec::new(), closed: false }
+        })
+        .collect();
+    for step in 0.. {
+        assert!(step < STEPS, "seed {seed}: no progress; {:?}", world.metrics());
+        world.turn();
+        clients.iter_mut().for_each(Client::step);
+        if clients.iter_mut().all(Client::is_over) {
+            break;
+        }
+        // A flipped bit in a record's length leaves both sides waiting for the rest of it: the client gives up.
+        if breaks && step == STEPS / 2 {
+            clients.iter().for_each(|c| c.tls.peer.reset());
+            break;
+        }
+    }
+    let results: Vec<_> = clients
+        .iter()
+        .map(|c| (c.protocol, c.tls.conn.is_handshaking(), c.tls.alpn(), c.got.clone(), c.tls.error.clone()))
+        .collect();
+    drop(clients);
+    world.until_empty();
+
+    let m = world.metrics();
+    assert_eq!(m.opened, m.closed, "seed {seed}: {m:?}");
+    assert_eq!(m.handler_panics, 0, "seed {seed}");
+    assert_eq!(m.refused(RefusalClass::Internal), 0, "seed {seed}: something panicked");
+    assert!(m.handshakes() + m.refused_total() <= m.opened, "seed {seed}: {m:?}");
+    for (protocol, handshaking, alpn, got, error) in results {
+        assert!(MESSAGE.starts_with(&got), "seed {seed}: bytes changed on their way: {}", got.escape_ascii());
+        if !handshaking {
+            assert_eq!(alpn.as_deref(), Some(protocol), "seed {seed}");
+        }
+        if !breaks {
+            assert!(!handshaking && error.is_none(), "seed {seed}: {error:?} {m:?} {:?}", Faults::swarm(seed));
+            assert!(protocol == "close" || got == MESSAGE, "seed {seed}: {}", got.escape_ascii());
+        }
+    }
+    if !breaks {
+        assert_eq!(m.handshakes(), CONNECTIONS as u64, "seed {seed}: {m:?}");
+    }
+}
+
+#[test]
+fn every_seed_ends_with_nothing_left() {
+    let range = std::env::var("HANDFAST_SEEDS").unwrap_or_else(|_| "0..300".into());
+    let (from, to) = range.split_once("..").expect("FROM..TO");
+    let (from, to): (u64, u64) = (from.parse().expect("a seed"), to.parse().expect("a seed"));
+    let made = make(&["localhost"]);
+    let protocol = |id: &str| ProtocolTls {
+        id: id.as_bytes().into(),
+        certificates: made.set("default"),
+        versions: TlsVersions::default(),
+        tickets: 1,
+    };
+    let table = Table::builder().protocol("echo").protocol("close").build().expect("a table");
+    let protocols = [protocol("echo"), protocol("close")];
+    let blueprint = Blueprint::new(table, &protocols, &Sources::default()).expect("configurations");
+    for seed in from..to {
+        run(seed, &made, &blueprint);
+    }
+}
