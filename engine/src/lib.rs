@@ -225,7 +225,7 @@
 //!    whole transport's, and end the shard.
 //! 9. [`accepting(false)`](transport::Transport::accepting) leaves new connections where they wait;
 //!    [`stop_listening`](transport::Transport::stop_listening) is for good.
-//! 10. [`into_socket`](transport::Transport::into_socket) may answer `None`, when connections cannot leave (a
+//! 10. [`release`](transport::Transport::release) may answer `None`, when connections cannot leave (a
 //!     userspace TCP): then workers run on the shard, and a protocol with
 //!     [`hand_off`](Protocol::hand_off) cannot be served.
 //!
