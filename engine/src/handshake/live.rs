@@ -112,7 +112,8 @@ impl Blueprint {
         Ok(Self { table: Arc::new(table), pairs, secret, sources: sources.clone() })
     }
 
-    /// One shard's own copy, so that handshakes of different shards share no lock and no reference count.
+    /// One shard's own copy, so that handshakes of different shards share no lock, and no reference count but those of
+    /// the certificates and their keys.
     #[must_use]
     pub fn live(&self) -> Live {
         let mut ticketers = HashMap::new();
