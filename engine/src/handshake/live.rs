@@ -46,7 +46,7 @@ pub struct ProtocolTls {
     pub certificates: Arc<CertificateSet>,
     /// The versions it allows.
     pub versions: TlsVersions,
-    /// Session tickets sent after each full TLS 1.3 handshake; 0 turns resumption off, also for TLS 1.2.
+    /// Session tickets sent after each TLS 1.3 handshake; 0 turns resumption off, also for TLS 1.2.
     pub tickets: usize,
 }
 
