@@ -210,7 +210,7 @@ impl Builder {
         Self { without_alpn: Some(id.into()), ..self }
     }
 
-    /// Session tickets after each full TLS 1.3 handshake: 1 unless said otherwise; 0 turns resumption off.
+    /// Session tickets after each TLS 1.3 handshake: 1 unless said otherwise; 0 turns resumption off.
     pub fn tickets(self, tickets: usize) -> Self {
         Self { tickets, ..self }
     }

@@ -4,7 +4,7 @@ use core::fmt;
 
 use rustls::AlertDescription;
 
-/// Whose fault a failure is; each has its own close action and counter.
+/// Whose fault a failure is. How a connection ends, and which counter tells, goes by [`RefusalClass`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Culprit {

@@ -4,7 +4,7 @@ use core::time::Duration;
 
 /// What the engine allows; each field says what happens when it is met.
 ///
-/// Counters of the same names are in [`Metrics`](crate::metrics::Metrics).
+/// What counts how often one is met is in [`Metrics`](crate::metrics::Metrics); not every limit has a counter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
@@ -21,8 +21,9 @@ pub struct Limits {
     pub handshake_bytes: usize,
     /// From accept to the end of the handshake. Met: close.
     pub handshake_deadline: Duration,
-    /// How long a refused or finished connection is read from and thrown away after our FIN, so that the peer can
-    /// read our last bytes. Met: reset.
+    /// How long a refused or finished connection may take, from our last bytes on: for the socket to take them, our FIN
+    /// to follow, and the peer to close. What it still sends is read and thrown away, so that it can read our last
+    /// bytes. Met: reset.
     pub linger: Duration,
     /// How long a connection of the [`close`](crate::Protocol::close) protocol waits for the peer's close_notify. Met:
     /// close.
@@ -31,7 +32,7 @@ pub struct Limits {
     pub stream_read_bytes: usize,
     /// Plaintext that a worker has written and the socket has not taken. Met: the worker's write waits.
     pub stream_write_bytes: usize,
-    /// Negotiated connections that wait for a worker thread. Met: the other workers' mailboxes are tried, then the
+    /// Negotiated connections that wait for one worker thread. Met: the other workers' mailboxes are tried, then the
     /// shard stops accepting.
     pub mailbox_depth: usize,
     /// How long a negotiated connection waits for room in a mailbox. Met: reset, and the shard accepts again.

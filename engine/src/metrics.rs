@@ -94,15 +94,16 @@ counters! {
     handshakes_resumed,
     /// ClientHellos that were complete.
     hellos,
-    /// Turns in which at least one ClientHello was complete.
+    /// Batches in which at least one ClientHello was complete. A turn is one batch, unless more than 512 connections
+    /// or 1 MiB are gathered in it.
     hello_turns,
-    /// The most ClientHellos that one turn saw together.
+    /// The most ClientHellos that one batch saw together.
     hellos_per_turn_max,
     /// Times that a connection met [`Limits::read_bytes_per_turn`](crate::Limits::read_bytes_per_turn).
     read_budget_met,
     /// Times that accepting was stopped because no worker had room.
     accept_pauses,
-    /// Connections that had to be reset because their worker's deadline or the drain's passed.
+    /// Negotiated connections that were reset because the drain's deadline passed.
     aborted,
     /// Finished connections that were reset because the peer did not close within
     /// [`Limits::linger`](crate::Limits::linger).

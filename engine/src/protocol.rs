@@ -67,7 +67,7 @@ impl Protocol {
         Self { versions, ..self }
     }
 
-    /// Session tickets sent after each full handshake, instead of the engine's number; 0 turns resumption off.
+    /// Session tickets sent after each TLS 1.3 handshake, instead of the engine's number; 0 turns resumption off.
     pub fn tickets(self, tickets: usize) -> Self {
         Self { tickets: Some(tickets), ..self }
     }

@@ -46,7 +46,7 @@ pub struct ProtocolTls {
     pub certificates: Arc<CertificateSet>,
     /// The versions it allows.
     pub versions: TlsVersions,
-    /// Session tickets sent after each full TLS 1.3 handshake; 0 turns resumption off, also for TLS 1.2.
+    /// Session tickets sent after each TLS 1.3 handshake; 0 turns resumption off, also for TLS 1.2.
     pub tickets: usize,
 }
 
@@ -112,7 +112,8 @@ impl Blueprint {
         Ok(Self { table: Arc::new(table), pairs, secret, sources: sources.clone() })
     }
 
-    /// One shard's own copy, so that handshakes of different shards share no lock and no reference count.
+    /// One shard's own copy, so that handshakes of different shards share no lock, and no reference count but those of
+    /// the certificates and their keys.
     #[must_use]
     pub fn live(&self) -> Live {
         let mut ticketers = HashMap::new();

@@ -5,15 +5,17 @@ use super::hello::ClientHelloView;
 /// The prepare phase of a turn.
 ///
 /// rustls calls key exchange and signer synchronously, so whatever is to be computed in a batch must be ready
-/// before the first call. The shard shows every complete ClientHello of the turn, then advances the connections.
+/// before the first call. The shard shows every complete ClientHello of a batch, then advances its connections. A
+/// turn is one batch, unless more than 512 connections or 1 MiB are gathered in it; then these come again for each.
 pub trait Prepare {
-    /// Shows one complete ClientHello of this turn.
+    /// Shows one complete ClientHello of this batch.
     fn see(&mut self, hello: &ClientHelloView<'_>);
 
-    /// All of the turn were shown: compute. What is computed must be found by the provider's own operations.
+    /// All were shown, and there was at least one: compute. What is computed must be found by the provider's own
+    /// operations.
     fn prepare(&mut self);
 
-    /// The turn is over: what was not used is wiped.
+    /// All connections of the batch have advanced, whether or not there was a ClientHello: what was not used is wiped.
     fn finish(&mut self);
 }
 

@@ -1,8 +1,8 @@
 //! What speaks a protocol after the handshake: [`http1`] and [`http2`] by hyper, WebSocket over the upgrade of
 //! HTTP/1.1.
 //!
-//! They run on a shard's or a worker thread's own executor and use nothing that an embedder could not: a
-//! [`Worker`] is given a [`Stream`] and starts a future.
+//! They run on a shard's or a worker thread's own executor: a [`Worker`] is given a [`Stream`] and starts a future.
+//! Besides the stream they use the shard's timers, and learn when it begins to drain.
 
 mod facts;
 #[cfg(feature = "h1")]

@@ -76,7 +76,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_enum, default_value_t = Tls::Any)]
     pub(crate) tls: Tls,
 
-    /// Session tickets after each full TLS 1.3 handshake; 0 turns resumption off
+    /// Session tickets after each TLS 1.3 handshake; 0 turns resumption off
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) tickets: usize,
 
