@@ -157,10 +157,15 @@ impl Table {
     }
 
     fn by_server(&self, hello: &ClientHelloView<'_>) -> Option<u8> {
-        match self.offered(hello) {
-            0 => None,
-            mask => u8::try_from(mask.trailing_zeros()).ok(),
+        let mut best = None;
+        for index in hello.alpn_protocols().filter_map(|id| self.lookup.find(id)) {
+            if index == 0 {
+                // Nothing is preferred to the first.
+                return Some(0);
+            }
+            best = Some(best.map_or(index, |b: u8| b.min(index)));
         }
+        best
     }
 
     fn by_callback(&self, hello: &ClientHelloView<'_>, id: &[u8]) -> Result<Decision, Refusal> {
