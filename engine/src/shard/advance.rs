@@ -4,6 +4,7 @@ use std::io::{self, IoSlice};
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use super::departures::Then;
 use super::gather::Item;
 use super::slots::{Conn, Slot};
 use super::{Destination, Shard};
@@ -31,6 +32,7 @@ impl<T: Transport> Shard<T> {
                 self.contain(item.conn);
             }
         }
+        self.send_departures(now);
         self.prepare.finish();
         items.clear();
         arena.clear();
@@ -114,10 +116,7 @@ impl<T: Transport> Shard<T> {
         match step {
             Step::Wait(handshake) => {
                 slot.conn = Conn::Handshaking(handshake);
-                match self.send(id, &mut slot, Push::Now) {
-                    Ok(()) => self.slots.put(id, slot),
-                    Err(_) => self.refused(id, slot, &Refusal::Reset, now),
-                }
+                self.depart(id, slot, Then::Wait, now);
             }
             Step::Finished(finished) => self.finished(id, slot, finished, now),
             Step::Refused(refusal) => self.refused(id, slot, &refusal, now),
@@ -185,12 +184,12 @@ impl<T: Transport> Shard<T> {
 
     /// Answers close_notify and closes, in one segment.
     fn say_goodbye(&mut self, id: ConnId, mut slot: Slot, mut session: Session, now: Instant64) {
-        let written = session.close(&mut self.out).is_ok();
-        match self.send(id, &mut slot, Push::BeforeClose) {
-            Ok(()) if slot.unsent.len() > 0 => self.linger(id, slot, now),
-            Ok(()) if written => self.close(id, slot, Close::Graceful),
-            _ => self.close(id, slot, Close::Abort),
+        if session.close(&mut self.out).is_err() {
+            self.out.clear();
+            return self.close(id, slot, Close::Abort);
         }
+        slot.conn = Conn::Lingering { fin_sent: false };
+        self.depart(id, slot, Then::Close, now);
     }
 
     /// The connection is refused; `self.out` holds what it is told.

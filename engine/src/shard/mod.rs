@@ -6,6 +6,7 @@
 //! waits for company.
 
 mod advance;
+mod departures;
 mod gather;
 mod hand_off;
 mod mailbox;
@@ -153,6 +154,7 @@ pub struct Shard<T: Transport> {
     items: Vec<Item>,
     arena: Vec<u8>,
     out: Vec<u8>,
+    departures: departures::Departures,
     ids: Vec<ConnId>,
     wakers: Vec<Waker>,
 }
@@ -192,6 +194,7 @@ where
             items: Vec::new(),
             arena: Vec::new(),
             out: Vec::new(),
+            departures: departures::Departures::default(),
             ids: Vec::new(),
             wakers: Vec::new(),
             transport,
