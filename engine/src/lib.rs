@@ -260,4 +260,4 @@ pub use handshake::HandshakeFacts;
 pub use limits::Limits;
 pub use protocol::Protocol;
 pub use rustls;
-pub use shard::{Mailbox, Negotiated, Parts, Stream, Worker};
+pub use shard::{Local, Mailbox, Negotiated, Parts, Stream, Worker};

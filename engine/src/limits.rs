@@ -21,9 +21,9 @@ pub struct Limits {
     pub handshake_bytes: usize,
     /// From accept to the end of the handshake. Met: close.
     pub handshake_deadline: Duration,
-    /// How long a refused or finished connection may take, from our last bytes on: for the socket to take them, our FIN
-    /// to follow, and the peer to close. What it still sends is read and thrown away, so that it can read our last
-    /// bytes. Met: reset.
+    /// How long a refused or finished connection may go without taking more of our last bytes, and then, after our FIN,
+    /// without closing. What it still sends is read and thrown away, so that it can read our last bytes. Met: reset
+    /// when the socket has not taken them all, closed when it has.
     pub linger: Duration,
     /// How long a connection of the [`close`](crate::Protocol::close) protocol waits for the peer's close_notify. Met:
     /// close.

@@ -105,8 +105,7 @@ counters! {
     accept_pauses,
     /// Negotiated connections that were reset because the drain's deadline passed.
     aborted,
-    /// Finished connections that were reset because the peer did not close within
-    /// [`Limits::linger`](crate::Limits::linger).
+    /// Finished connections that were given up because the peer met [`Limits::linger`](crate::Limits::linger).
     lingered_out,
     /// Connections that broke TLS's rules after their handshake.
     faults_after_handshake,

@@ -190,3 +190,110 @@ pub(crate) fn a_drain_ends_when_the_last_connection_does<W: World>() {
     client.peer.shutdown();
     world.until_empty();
 }
+
+pub(crate) fn a_client_that_does_not_close_meets_the_wait<W: World>() {
+    let (config, options, _) = closing();
+    let wait = config.limits.close_wait;
+    let mut world = W::new(config);
+    let mut client = Tls::new(world.connect(), &options.config(), "localhost");
+    client.handshake(&mut world).expect("a handshake");
+    world.until("the server has it too", |w| w.metrics().handshakes() == 1);
+    assert_eq!(world.shard().connections(), 1);
+    world.pass(wait + wait / 4);
+    world.until_empty();
+    world.until("the client sees the end", |_| {
+        client.pump();
+        client.peer.is_eof() || client.peer.is_reset()
+    });
+}
+
+pub(crate) fn a_refused_client_that_stays_is_lingered_out<W: World>() {
+    let (config, ..) = closing();
+    let linger = config.limits.linger;
+    let mut world = W::new(config);
+    let mut peer = world.connect();
+    peer.send(b"GET / HTTP/1.1\r\n\r\n");
+    world.until("the answer and our end", |_| !peer.recv().is_empty());
+    assert_eq!(world.shard().connections(), 1);
+    world.pass(linger + linger / 4);
+    world.until_empty();
+    assert_eq!(world.metrics().lingered_out, 1);
+}
+
+pub(crate) fn a_slow_reader_gets_all_that_a_finished_worker_wrote<W: World>() {
+    const TOTAL: usize = 6 << 20;
+    let (config, options) = serving(|p| {
+        p.serve(|mut stream: Stream| async move {
+            let _ = stream.write_all(&vec![7; TOTAL]).await;
+        })
+    });
+    let linger = config.limits.linger;
+    let mut world = W::new(config);
+    let mut client = Tls::new(world.connect(), &options.config(), "localhost");
+    client.handshake(&mut world).expect("a handshake");
+    let mut got = 0;
+    // Slow, but never as slow as the limit.
+    while got < TOTAL {
+        world.pass(linger / 3);
+        let now = client.recv().len();
+        assert!(now > 0 || !client.peer.is_reset(), "cut off after {got} bytes");
+        got += now;
+    }
+    assert_eq!(got, TOTAL);
+    client.close();
+    client.peer.shutdown();
+    world.until_empty();
+}
+
+pub(crate) fn a_worker_sleeps_spawns_and_hears_of_a_drain<W: World>() {
+    let (config, options) = serving(|p| {
+        p.serve(|mut stream: Stream| async move {
+            let local = stream.local();
+            local.sleep(std::time::Duration::from_millis(20)).await;
+            let _ = stream.write_all(b"slept").await;
+            let spawned = local.clone();
+            local.spawn(async move {
+                spawned.draining().await;
+                let _ = stream.write_all(b", drained").await;
+            });
+        })
+    });
+    let mut world = W::new(config);
+    let mut client = Tls::new(world.connect(), &options.config(), "localhost");
+    client.handshake(&mut world).expect("a handshake");
+    let mut got = Vec::new();
+    world.until("it has slept", |_| {
+        got.extend(client.recv());
+        got == b"slept"
+    });
+    world.shard().start_drain();
+    world.until("it says goodbye", |_| {
+        got.extend(client.recv());
+        client.peer.is_eof()
+    });
+    assert_eq!(String::from_utf8_lossy(&got), "slept, drained");
+    client.peer.shutdown();
+    world.until_empty();
+}
+
+#[test]
+fn a_full_shard_accepts_again_when_a_connection_ends() {
+    let (mut config, options) = serving(|p| p.serve(echo));
+    config.limits.connections_per_shard = 2;
+    let mut world = handfast_tests::world::TcpWorld::new(config);
+    let client_config = options.config();
+    let mut held: Vec<_> = (0..2).map(|_| Tls::new(world.connect(), &client_config, "localhost")).collect();
+    for client in &mut held {
+        client.handshake(&mut world).expect("a handshake");
+    }
+    let mut third = Tls::new(world.connect(), &client_config, "localhost");
+    third.pump();
+    let before = world.metrics().turns;
+    world.pass(std::time::Duration::from_millis(100));
+    assert_eq!((world.shard().connections(), world.metrics().opened), (2, 2));
+    assert!(world.metrics().turns - before < 50, "a full shard spins");
+    let mut first = held.remove(0);
+    first.close();
+    first.peer.shutdown();
+    third.handshake(&mut world).expect("there is room now");
+}

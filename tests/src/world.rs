@@ -91,7 +91,9 @@ impl World for TcpWorld {
         let any = Endpoint::from(SocketAddr::from(([127, 0, 0, 1], 0)));
         let listeners = Listener::bind(&any, &ListenOptions::default(), 1).expect("a listener");
         let Endpoint::Tcp { addr, .. } = *listeners[0].endpoint() else { unreachable!("asked for TCP") };
-        let transport = Tcp::new(Config::new(listeners)).expect("a transport");
+        let mut tcp = Config::new(listeners);
+        tcp.connections_max = config.limits.connections_per_shard;
+        let transport = Tcp::new(tcp).expect("a transport");
         Self { shard: Shard::new(transport, config), addr }
     }
 

@@ -116,6 +116,7 @@ impl Handshake {
     pub fn offer(&mut self, bytes: &[u8], limits: &Limits) -> Result<Offered, Refusal> {
         let State::Hello(g) = &mut self.state else { return Ok(Offered::InPlace) };
         if g.hello.is_some() {
+            debug_assert!(!g.pending.is_empty(), "a ClientHello that stayed in place was not advanced");
             g.pending.extend_from_slice(bytes);
             return Ok(Offered::Kept);
         }

@@ -22,7 +22,10 @@ impl<T: Transport> Shard<T> {
         }
         let mut items = mem::take(&mut self.items);
         let mut arena = mem::take(&mut self.arena);
-        self.prepare_batch(&items, &arena);
+        if catch_unwind(AssertUnwindSafe(|| self.prepare_batch(&items, &arena))).is_err() {
+            // Nothing is prepared then, and each handshake computes for itself.
+            self.prepare.finish();
+        }
         for item in &mut items {
             let Some(slot) = self.slots.take(item.conn) else { continue };
             let bytes = &mut arena[item.range.clone()];
@@ -221,6 +224,9 @@ impl<T: Transport> Shard<T> {
     /// would turn unread bytes into a reset that overtakes our last ones.
     pub(super) fn linger(&mut self, id: ConnId, mut slot: Slot, now: Instant64) {
         let fin_sent = slot.unsent.len() == 0;
+        if fin_sent && slot.ended {
+            return self.close(id, slot, Close::Graceful);
+        }
         if fin_sent {
             self.transport.shutdown(id);
         }
@@ -266,15 +272,14 @@ impl<T: Transport> Shard<T> {
                 return;
             }
         }
-        if slot.unsent.len() > 0 {
-            return;
-        }
-        match &mut slot.conn {
-            Conn::Lingering { fin_sent: sent @ false } => {
-                *sent = true;
-                self.transport.shutdown(id);
+        match &slot.conn {
+            // It moves: the limit counts from here.
+            Conn::Lingering { fin_sent: false } => {
+                if let Some(slot) = self.slots.take(id) {
+                    self.linger(id, slot, now);
+                }
             }
-            Conn::Streaming(_) => self.serve_posted(id, now),
+            Conn::Streaming(_) if slot.unsent.len() == 0 => self.serve_posted(id, now),
             _ => {}
         }
     }

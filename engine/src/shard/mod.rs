@@ -9,6 +9,7 @@ mod advance;
 mod departures;
 mod gather;
 mod hand_off;
+mod local;
 mod mailbox;
 #[cfg_attr(not(any(feature = "h1", feature = "h2")), allow(dead_code, reason = "the HTTP workers use the rest"))]
 mod services;
@@ -26,6 +27,7 @@ use std::task::Waker;
 
 use crossbeam::channel::Receiver;
 
+pub use local::Local;
 pub use mailbox::{Mailbox, Negotiated, Parts};
 #[allow(unused_imports, reason = "the workers use them")]
 pub(crate) use services::{Services, Sleep, after};
@@ -291,9 +293,10 @@ where
             match slot.conn {
                 Conn::Handshaking(_) => self.refused(id, slot, &Refusal::Deadline, now),
                 Conn::Closing(_) => self.close(id, slot, Close::Graceful),
-                Conn::Lingering { .. } => {
+                Conn::Lingering { fin_sent } => {
                     self.counters.lingered_out.add(1);
-                    self.close(id, slot, Close::Abort);
+                    // After our FIN the transport may go on delivering without us.
+                    self.close(id, slot, if fin_sent { Close::Graceful } else { Close::Abort });
                 }
                 Conn::HandingOff { .. } | Conn::Streaming(_) => self.slots.put(id, slot),
             }
@@ -344,11 +347,7 @@ where
             let Some(slot) = self.slots.take(id) else { continue };
             match &slot.conn {
                 Conn::Handshaking(_) | Conn::HandingOff { .. } => self.counters.refuse(Refusal::Draining.class()),
-                Conn::Streaming(s) => {
-                    self.counters.aborted.add(1);
-                    s.shared.end(stream::Ended::Broken);
-                }
-                Conn::Closing(_) | Conn::Lingering { .. } => self.counters.aborted.add(1),
+                Conn::Streaming(_) | Conn::Closing(_) | Conn::Lingering { .. } => self.counters.aborted.add(1),
             }
             self.close(id, slot, Close::Abort);
         }

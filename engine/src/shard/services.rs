@@ -104,12 +104,18 @@ impl Services {
         }
     }
 
+    /// # Panics
+    /// On another thread than the shard's.
+    pub(super) fn assert_home(&self) {
+        assert_eq!(thread::current().id(), self.home, "on another thread than the shard's own");
+    }
+
     /// Runs `future` on this shard; it need not be [`Send`].
     ///
     /// # Panics
     /// On another thread than the shard's: a future that is not `Send` would have to cross over.
     pub(crate) fn spawn(self: &Arc<Self>, future: impl Future<Output = ()> + 'static) {
-        assert_eq!(thread::current().id(), self.home, "spawned on another thread than the shard's own");
+        self.assert_home();
         let index = lock(&self.tasks).reserve();
         let ended = Ended { services: Arc::clone(self), index };
         let services = Arc::clone(self);

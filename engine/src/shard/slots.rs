@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::stream::{Buffer, Shared};
+use super::stream::{Buffer, Ended, Shared};
 use super::timers::TimerKey;
 use crate::handshake::{Finished, Handshake, Session};
 use crate::time::Instant64;
@@ -30,6 +30,13 @@ pub(super) struct Streaming {
     pub(super) closed: bool,
     /// And our FIN is sent.
     pub(super) fin_sent: bool,
+}
+
+impl Drop for Streaming {
+    /// However a connection ends, its worker learns of it; one that has left already does not care.
+    fn drop(&mut self) {
+        self.shared.end(Ended::Broken);
+    }
 }
 
 pub(super) struct Slot {

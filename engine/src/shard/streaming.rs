@@ -70,7 +70,6 @@ impl<T: Transport> Shard<T> {
             }
             Err(_) => {
                 self.counters.faults_after_handshake.add(1);
-                streaming.shared.end(Ended::Broken);
                 self.last_words(id, slot, now);
             }
         }
@@ -136,10 +135,8 @@ impl<T: Transport> Shard<T> {
 
     /// The connection broke under whoever had it.
     pub(super) fn broken(&mut self, id: ConnId, slot: Slot) {
-        match &slot.conn {
-            Conn::Streaming(s) => s.shared.end(Ended::Broken),
-            Conn::Handshaking(_) | Conn::HandingOff { .. } => self.counters.refuse(Refusal::Reset.class()),
-            Conn::Closing(_) | Conn::Lingering { .. } => {}
+        if matches!(slot.conn, Conn::Handshaking(_) | Conn::HandingOff { .. }) {
+            self.counters.refuse(Refusal::Reset.class());
         }
         self.close(id, slot, Close::Abort);
     }

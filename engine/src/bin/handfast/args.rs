@@ -59,7 +59,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) key: Vec<PathBuf>,
 
-    /// Serve this protocol: `h2`, `http/1.1` (with a WebSocket echo at /ws), `echo`, or `close`; with `=CERT:KEY` it
+    /// Serve this protocol: `h2`, `http/1.1` (which echoes to WebSockets), `echo`, or `close`; with `=CERT:KEY` it
     /// has a certificate of its own. Repeat for more, the most preferred first [default: h2 and http/1.1]
     #[arg(long, value_name = "ID[=CERT:KEY]")]
     pub(crate) protocol: Vec<ProtocolArg>,
