@@ -1,5 +1,6 @@
 //! Our client and our load generator against nginx and `openssl s_server`.
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 
@@ -12,7 +13,7 @@ use handfast_tests::process::{BOUND, Pipe, Process, Scratch};
 use serde_json::json;
 
 use crate::measuring::{SHORT, good_load, load};
-use crate::server::{Files, text, until_accepting};
+use crate::server::{Files, text, until};
 
 /// A server of somebody else's, with a certificate of ours for `localhost` and 127.0.0.1.
 struct Foreign {
@@ -32,7 +33,7 @@ impl Foreign {
     }
 }
 
-/// nginx in the foreground, with TLS on `addr` and without on `plain`.
+/// nginx in the foreground, with TLS on `tls` and without on `plain`.
 struct Nginx {
     tls: Foreign,
     plain: SocketAddr,
@@ -40,18 +41,30 @@ struct Nginx {
 
 fn nginx() -> Option<Nginx> {
     let nginx = Peer::Nginx.installed()?;
-    let scratch = Scratch::new();
-    let files = Files::new(&scratch, "nginx", make(&["localhost", "127.0.0.1"]));
-    // It cannot tell us which free port it took; so we take them first, and give them up.
-    let free = || TcpListener::bind("127.0.0.1:0").expect("a port");
-    let (addr, plain) = {
-        let (one, other) = (free(), free());
-        (one.local_addr().expect("an address"), other.local_addr().expect("an address"))
-    };
-    let dir = scratch.path("");
-    let dir = text(&dir);
+    // It cannot tell us which free ports it took; so we take two and give them up, and somebody else may be faster.
+    for _ in 0..10 {
+        let free = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port"));
+        let [addr, plain] = free.map(|listener| listener.local_addr().expect("an address"));
+        let scratch = Scratch::new();
+        let files = Files::new(&scratch, "nginx", make(&["localhost", "127.0.0.1"]));
+        let (dir, pid) = (scratch.path(""), scratch.path("nginx.pid"));
+        let config = scratch.file("nginx.conf", nginx_config(text(&dir), addr, plain, &files));
+        let process = Process::start(nginx.command().args(["-p", text(&dir), "-c", text(&config)]));
+        // It writes this file once it listens.
+        let listens = || fs::read_to_string(&pid).is_ok_and(|pid| pid.ends_with('\n'));
+        until("nginx", || listens() || process.has_ended());
+        if listens() {
+            return Some(Nginx { tls: Foreign { process, addr, files, _scratch: scratch }, plain });
+        }
+        let ended = process.end();
+        assert!(ended.stderr.contains("Address already in use"), "{ended}");
+    }
+    panic!("nginx finds no free port");
+}
+
+fn nginx_config(dir: &str, addr: SocketAddr, plain: SocketAddr, files: &Files) -> String {
     let (cert, key) = (files.cert(), files.key());
-    let config = format!(
+    format!(
         "daemon off; master_process off; pid {dir}/nginx.pid; error_log stderr;
          events {{ worker_connections 512; }}
          http {{
@@ -65,11 +78,7 @@ fn nginx() -> Option<Nginx> {
              }}
              server {{ listen {plain}; }}
          }}"
-    );
-    let config = scratch.file("nginx.conf", config);
-    let process = Process::start(nginx.command().args(["-p", dir, "-c", text(&config)]));
-    until_accepting(addr, true);
-    Some(Nginx { tls: Foreign { process, addr, files, _scratch: scratch }, plain })
+    )
 }
 
 /// `openssl s_server`, one connection after the other.

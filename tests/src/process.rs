@@ -107,6 +107,12 @@ impl Process {
         self.child.id()
     }
 
+    /// Whether it has closed all of its output, as ending does.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.output.lock().open == 0
+    }
+
     /// What it has written so far.
     #[must_use]
     pub fn written(&self, pipe: Pipe) -> String {
