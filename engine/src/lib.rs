@@ -120,7 +120,7 @@
 //! ```
 //! use handfast::Limits;
 //! use handfast::handshake::{
-//!     Blueprint, Context, Handshake, Input, Offered, ProtocolTls, Sources, Step, TlsVersions,
+//!     Blueprint, Context, Handshake, Input, Offered, ProtocolTls, Sources, Step,
 //! };
 //! use handfast::peer::PeerAddr;
 //! use handfast::selection::Table;
@@ -140,8 +140,7 @@
 //! # let mut client = ClientConnection::new(Arc::new(config), "localhost".try_into()?)?;
 //! # let certificates = Arc::new(CertificateSet::new("default", vec![identity])?);
 //! // 1. Once, and once for each connection. `certificates` is a CertificateSet, `client` rustls' own.
-//! let chat =
-//!     ProtocolTls { id: (*b"chat/1").into(), certificates, versions: TlsVersions::default(), tickets: 1 };
+//! let chat = ProtocolTls::new(*b"chat/1", certificates);
 //! let table = Table::builder().protocol("chat/1").build()?;
 //! let live = Blueprint::new(table, &[chat], &Sources::default())?.live();
 //! let (limits, peer, mut now) = (Limits::default(), PeerAddr::Unix, Instant64::ZERO);

@@ -31,8 +31,9 @@ pub(crate) fn shard_with(
     let mut destinations = Vec::new();
     for (id, certificates, destination) in protocols {
         table = table.protocol(id);
-        let versions = TlsVersions::default();
-        tls.push(ProtocolTls { id: Arc::from(id.as_bytes()), certificates, versions, tickets });
+        let mut protocol = ProtocolTls::new(id.as_bytes(), certificates);
+        protocol.tickets = tickets;
+        tls.push(protocol);
         destinations.push(destination);
     }
     let table = rules(table).build().expect("a table");
@@ -72,8 +73,8 @@ pub(crate) fn serving(protocol: impl FnOnce(Protocol) -> Protocol) -> (ShardConf
 
 fn one_protocol(made: &Made, versions: TlsVersions, sources: &Sources) -> ShardConfig {
     let table = Table::builder().protocol("h2").build().expect("a table");
-    let id = Arc::from(&b"h2"[..]);
-    let tls = ProtocolTls { id, certificates: made.set("default"), versions, tickets: 1 };
+    let mut tls = ProtocolTls::new(*b"h2", made.set("default"));
+    tls.versions = versions;
     let blueprint = Blueprint::new(table, &[tls], sources).expect("configurations");
     let mut config = ShardConfig::new(blueprint.live(), vec![Destination::Close]);
     config.limits = limits();
@@ -87,6 +88,7 @@ pub(crate) fn only_tls13(made: &Made) -> ShardConfig {
 
 /// `h2` with this cryptography, TLS 1.3 only.
 pub(crate) fn with_provider(made: &Made, provider: handfast::rustls::crypto::CryptoProvider) -> ShardConfig {
-    let sources = Sources { provider: Arc::new(provider), ..Sources::default() };
+    let mut sources = Sources::default();
+    sources.provider = Arc::new(provider);
     one_protocol(made, TlsVersions::Tls13, &sources)
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use handfast::crypto::{TicketSecret, Ticketer};
 use handfast::handshake::{Blueprint, ProtocolTls, Sources, TlsVersions};
 use handfast::rustls::server::{NoServerSessionStorage, UnbufferedServerConnection};
 use handfast::rustls::unbuffered::{ConnectionState, EncodeError, UnbufferedStatus};
@@ -130,11 +131,15 @@ fn a_handshake_allocates_little_over_rustls() {
     rustls.alpn_protocols = vec![b"h2".to_vec()];
     rustls.session_storage = Arc::new(NoServerSessionStorage {});
     rustls.send_tls13_tickets = TICKETS;
-    rustls.ticketer = handfast::rustls::crypto::aws_lc_rs::Ticketer::new().expect("a ticketer");
+    // The same sealer, so that what is left is the engine's own.
+    let secret = TicketSecret::new(&[7; 32]);
+    let ticketer = Ticketer::new(secret, [0; 32], Arc::clone(&sources.provider), Arc::clone(&sources.time));
+    rustls.ticketer = Arc::new(ticketer);
     let rustls = Arc::new(rustls);
 
-    let id = Arc::from(&b"h2"[..]);
-    let tls = ProtocolTls { id, certificates, versions: TlsVersions::Tls13, tickets: TICKETS };
+    let mut tls = ProtocolTls::new(*b"h2", certificates);
+    tls.versions = TlsVersions::Tls13;
+    tls.tickets = TICKETS;
     let table = Table::builder().protocol("h2").build().expect("a table");
     let blueprint = Blueprint::new(table, &[tls], &sources).expect("configurations");
     let mut world = TcpWorld::new(ShardConfig::new(blueprint.live(), vec![Destination::Close]));

@@ -2,9 +2,8 @@
 //! because the limit is the process's.
 
 use std::net::TcpStream;
-use std::sync::Arc;
 
-use handfast::handshake::{Blueprint, ProtocolTls, Sources, TlsVersions};
+use handfast::handshake::{Blueprint, ProtocolTls, Sources};
 use handfast::selection::Table;
 use handfast::shard::{Destination, ShardConfig};
 use handfast_tests::certificates::make;
@@ -26,8 +25,7 @@ fn without_descriptors_connections_are_shed_and_the_listener_survives() {
     setrlimit(Resource::Nofile, Rlimit { current: Some(256), maximum: Some(256) }).expect("a lower limit");
 
     let made = make(&["localhost"]);
-    let id = Arc::from(&b"h2"[..]);
-    let tls = ProtocolTls { id, certificates: made.set("default"), versions: TlsVersions::default(), tickets: 1 };
+    let tls = ProtocolTls::new(*b"h2", made.set("default"));
     let table = Table::builder().protocol("h2").build().expect("a table");
     let blueprint = Blueprint::new(table, &[tls], &Sources::default()).expect("configurations");
     let mut world = TcpWorld::new(ShardConfig::new(blueprint.live(), vec![Destination::Close]));

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use handfast::error::RefusalClass;
-use handfast::handshake::{Blueprint, ProtocolTls, Sources, TlsVersions};
+use handfast::handshake::{Blueprint, ProtocolTls, Sources};
 use handfast::selection::Table;
 use handfast::shard::{Destination, ShardConfig};
 use handfast::transport::sim::{Faults, SimPeer};
@@ -123,12 +123,7 @@ fn every_seed_ends_with_nothing_left() {
     let (from, to) = range.split_once("..").expect("FROM..TO");
     let (from, to): (u64, u64) = (from.parse().expect("a seed"), to.parse().expect("a seed"));
     let made = make(&["localhost"]);
-    let protocol = |id: &str| ProtocolTls {
-        id: id.as_bytes().into(),
-        certificates: made.set("default"),
-        versions: TlsVersions::default(),
-        tickets: 1,
-    };
+    let protocol = |id: &str| ProtocolTls::new(id.as_bytes(), made.set("default"));
     let table = Table::builder().protocol("echo").protocol("close").build().expect("a table");
     let protocols = [protocol("echo"), protocol("close")];
     let blueprint = Blueprint::new(table, &protocols, &Sources::default()).expect("configurations");

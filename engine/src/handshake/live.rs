@@ -39,6 +39,7 @@ impl TlsVersions {
 
 /// How one protocol does TLS.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ProtocolTls {
     /// Its ALPN protocol ID.
     pub id: Arc<[u8]>,
@@ -50,8 +51,17 @@ pub struct ProtocolTls {
     pub tickets: usize,
 }
 
+impl ProtocolTls {
+    /// A protocol with TLS 1.2 and 1.3 and one ticket.
+    #[must_use]
+    pub fn new(id: impl Into<Arc<[u8]>>, certificates: Arc<CertificateSet>) -> Self {
+        Self { id: id.into(), certificates, versions: TlsVersions::default(), tickets: 1 }
+    }
+}
+
 /// Where a configuration's cryptography, time and tickets come from; the simulator brings its own.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Sources {
     /// The cryptography.
     pub provider: Arc<CryptoProvider>,

@@ -6,6 +6,7 @@ use super::sha256;
 
 /// Whether clients show a certificate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum ClientAuthMode {
     /// They are not asked for one.
     #[default]

@@ -10,6 +10,7 @@ use crate::error::Culprit;
 
 /// Where a certificate or a key came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Place {
     /// A file.
     File(PathBuf),

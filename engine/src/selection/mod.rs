@@ -64,6 +64,7 @@ impl fmt::Debug for Policy {
 
 /// What a callback answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Selection {
     /// This registered protocol. If the client does not offer it, the connection gets it without ALPN, as a fallback
     /// would. An ID that is not registered is refused with `internal_error`.
@@ -84,6 +85,7 @@ impl Selection {
 
 /// What a client without the ALPN extension gets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum WithoutAlpn {
     /// The protocol of this index.
     Protocol(usize),
