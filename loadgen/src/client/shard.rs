@@ -71,6 +71,8 @@ pub(super) struct Shard<T: Transport> {
     arena: Vec<u8>,
     out: Output,
     record: Record,
+    /// Failures of the warm-up. They count when nothing else does, because then they say why.
+    early: Record,
     handshakes_all: u64,
     failures_all: u64,
     cpu_opened: Duration,
@@ -94,6 +96,7 @@ impl<T: Transport> Shard<T> {
             arena: Vec::new(),
             out: Output::new(),
             record: Record::default(),
+            early: Record::default(),
             handshakes_all: 0,
             failures_all: 0,
             cpu_opened: Duration::ZERO,
@@ -111,6 +114,9 @@ impl<T: Transport> Shard<T> {
         let unfinished = self.slots.iter().filter(|s| s.is_under_way()).count();
         for conn in self.slots.iter().filter_map(|s| s.conn) {
             self.transport.close(conn, Close::Abort);
+        }
+        if self.handshakes_all == 0 {
+            self.record.merge(&self.early);
         }
         Ok(Ended { record: self.record, unfinished: unfinished as u64 })
     }
@@ -424,8 +430,10 @@ impl<T: Transport> Shard<T> {
             }
             Outcome::Failed(failure) => {
                 self.failures_all += 1;
-                if counts {
-                    self.record.failed(failure);
+                match self.window.phase() {
+                    Phase::WarmUp => self.early.failed(failure),
+                    Phase::Counting => self.record.failed(failure),
+                    Phase::Draining => {}
                 }
             }
         }

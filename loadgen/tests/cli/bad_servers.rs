@@ -26,6 +26,15 @@ fn a_port_that_refuses() {
 }
 
 #[test]
+fn a_target_given_up_in_the_warm_up_still_says_why() {
+    let args = ["--warm-up", "30s", "--give-up", "300ms", "--connections", "2", "--shards", "1"];
+    let (run, json) = load(&nobody(), &args);
+    assert_eq!((run.status, &json["ended"]), (1, &json!("gave_up")), "{}", run.stderr);
+    assert!(json["errors"]["connect_refused"].as_u64() > Some(0), "{json}");
+    assert!(run.stderr.contains("is the server running"), "{}", run.stderr);
+}
+
+#[test]
 fn a_listener_that_never_answers() {
     all_fail(&silent().target(), "timeout", &["--timeout", "100ms"]);
 }
