@@ -262,6 +262,23 @@ pub(crate) fn a_bad_finished_is_refused<W: World>() {
     assert_eq!(world.metrics().refused(RefusalClass::BadCrypto), 1, "{:?}", world.metrics());
 }
 
+pub(crate) fn half_a_record_over_the_limit_is_refused<W: World>() {
+    let (mut config, options, _) = closing();
+    config.limits.handshake_bytes = 1000;
+    let mut world = W::new(config);
+    let mut client = Tls::new(world.connect(), &options.config(), "localhost");
+    let hello = client.outgoing();
+    client.peer.send(&hello);
+    world.until("the server's flight", |_| !client.peer.recv().is_empty());
+    // A record of 4 KiB, of which a quarter never comes.
+    client.peer.send(&[23, 3, 3, 0x10, 0x00]);
+    client.peer.send(&[0; 3 * 1024]);
+    world.until("it is refused", |w| w.metrics().refused_total() == 1);
+    client.peer.shutdown();
+    world.until_empty();
+    assert_eq!(world.metrics().refused(RefusalClass::HandshakeTooLarge), 1, "{:?}", world.metrics());
+}
+
 pub(crate) fn a_client_that_rejects_our_certificate<W: World>() {
     let (_, _, stranger) = closing();
     let options = Options::new(stranger.roots(), &["h2"]);

@@ -50,6 +50,7 @@ behaviours! {
         a_client_that_vanishes_after_each_flight,
         a_client_that_resets_after_each_flight,
         a_bad_finished_is_refused,
+        half_a_record_over_the_limit_is_refused,
         a_client_that_rejects_our_certificate;
     streams:
         bytes_go_both_ways,
