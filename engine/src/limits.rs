@@ -21,9 +21,10 @@ pub struct Limits {
     pub handshake_bytes: usize,
     /// From accept to the end of the handshake. Met: close.
     pub handshake_deadline: Duration,
-    /// How long a refused or finished connection may go without taking more of our last bytes, and then, after our FIN,
-    /// without closing. What it still sends is read and thrown away, so that it can read our last bytes. Met: reset
-    /// when the socket has not taken them all, closed when it has.
+    /// How long a refused or finished connection may go without taking any of what we still have to send. Met: reset.
+    pub unsent_wait: Duration,
+    /// How long a refused or finished connection may stay open after our FIN. What it still sends is read and thrown
+    /// away, so that it can read our last bytes. Met: close.
     pub linger: Duration,
     /// How long a connection of the [`close`](crate::Protocol::close) protocol waits for the peer's close_notify. Met:
     /// close.
@@ -50,6 +51,7 @@ impl Default for Limits {
             client_hello_bytes: 16 * 1024,
             handshake_bytes: 64 * 1024,
             handshake_deadline: Duration::from_secs(10),
+            unsent_wait: Duration::from_secs(30),
             linger: Duration::from_secs(2),
             close_wait: Duration::from_secs(10),
             stream_read_bytes: 64 * 1024,

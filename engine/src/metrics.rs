@@ -105,7 +105,8 @@ counters! {
     accept_pauses,
     /// Negotiated connections that were reset because the drain's deadline passed.
     aborted,
-    /// Finished connections that were given up because the peer met [`Limits::linger`](crate::Limits::linger).
+    /// Finished connections that were given up because the peer met [`Limits::linger`](crate::Limits::linger) or
+    /// [`Limits::unsent_wait`](crate::Limits::unsent_wait).
     lingered_out,
     /// Connections that broke TLS's rules after their handshake.
     faults_after_handshake,

@@ -220,11 +220,18 @@ pub(crate) fn a_refused_client_that_stays_is_lingered_out<W: World>() {
     assert_eq!(world.metrics().lingered_out, 1);
 }
 
-pub(crate) fn a_slow_reader_gets_all_that_a_finished_worker_wrote<W: World>() {
-    const TOTAL: usize = 6 << 20;
+pub(crate) fn a_reader_that_pauses_gets_all_that_a_finished_worker_wrote<W: World>() {
+    // More than any socket's buffers hold.
+    const TOTAL: usize = 32 << 20;
+    let done = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&done);
     let (config, options) = serving(|p| {
-        p.serve(|mut stream: Stream| async move {
-            let _ = stream.write_all(&vec![7; TOTAL]).await;
+        p.serve(move |mut stream: Stream| {
+            let flag = Arc::clone(&flag);
+            async move {
+                let _ = stream.write_all(&vec![7; TOTAL]).await;
+                flag.store(true, Ordering::Relaxed);
+            }
         })
     });
     let linger = config.limits.linger;
@@ -232,14 +239,22 @@ pub(crate) fn a_slow_reader_gets_all_that_a_finished_worker_wrote<W: World>() {
     let mut client = Tls::new(world.connect(), &options.config(), "localhost");
     client.handshake(&mut world).expect("a handshake");
     let mut got = 0;
-    // Slow, but never as slow as the limit.
-    while got < TOTAL {
-        world.pass(linger / 3);
-        let now = client.recv().len();
-        assert!(now > 0 || !client.peer.is_reset(), "cut off after {got} bytes");
-        got += now;
-    }
-    assert_eq!(got, TOTAL);
+    world.until("the worker has left", |_| {
+        if !done.load(Ordering::Relaxed) {
+            got += client.recv().len();
+        }
+        done.load(Ordering::Relaxed)
+    });
+    client.peer.pause(true);
+    assert!(got < TOTAL);
+    // For much longer than a peer that has everything may stay.
+    world.pass(linger * 3);
+    client.peer.pause(false);
+    world.until("the rest of it", |_| {
+        got += client.recv().len();
+        assert!(!client.peer.is_reset(), "cut off after {got} bytes");
+        got == TOTAL
+    });
     client.close();
     client.peer.shutdown();
     world.until_empty();

@@ -20,6 +20,8 @@ pub trait Peer {
     fn is_eof(&mut self) -> bool;
     /// The other side has reset the connection.
     fn is_reset(&mut self) -> bool;
+    /// Stops taking bytes off the network, or goes on; over the kernel's TCP not calling `recv` does that.
+    fn pause(&mut self, _paused: bool) {}
     /// Ends our direction.
     fn shutdown(&mut self);
     /// Resets the connection.
@@ -262,6 +264,10 @@ impl Peer for SimPeer {
 
     fn is_reset(&mut self) -> bool {
         Self::is_reset(self)
+    }
+
+    fn pause(&mut self, paused: bool) {
+        if paused { self.stop_reading() } else { self.resume_reading() }
     }
 
     fn shutdown(&mut self) {

@@ -231,8 +231,8 @@ impl<T: Transport> Shard<T> {
             self.transport.shutdown(id);
         }
         slot.conn = Conn::Lingering { fin_sent };
-        let deadline = now + self.limits.linger;
-        self.set_timer(id, &mut slot, deadline);
+        let wait = if fin_sent { self.limits.linger } else { self.limits.unsent_wait };
+        self.set_timer(id, &mut slot, now + wait);
         self.slots.put(id, slot);
         // It may have said goodbye with bytes still unread, and those give no further event.
         self.again.push(id);
