@@ -341,13 +341,7 @@ impl Transport for Tcp {
 
     fn send(&mut self, id: ConnId, bufs: &[IoSlice<'_>], push: Push) -> io::Result<usize> {
         let conn = self.conns.get_mut(id).ok_or(io::ErrorKind::NotConnected)?;
-        let mut flags = SendFlags::NOSIGNAL;
-        #[cfg(target_os = "linux")]
-        if push == Push::BeforeClose {
-            flags |= SendFlags::MORE;
-        }
-        #[cfg(not(target_os = "linux"))]
-        let _ = push;
+        let flags = send_flags(push);
         let wanted: usize = bufs.iter().map(|b| b.len()).sum();
         let sent = loop {
             let result = match bufs {
@@ -473,6 +467,20 @@ impl Transport for Tcp {
     fn counters(&self) -> TransportCounters {
         self.counters
     }
+}
+
+#[cfg(target_os = "linux")]
+fn send_flags(push: Push) -> SendFlags {
+    match push {
+        Push::Now => SendFlags::NOSIGNAL,
+        Push::BeforeClose => SendFlags::NOSIGNAL | SendFlags::MORE,
+    }
+}
+
+/// Not every system has the flags; Rust programs ignore SIGPIPE in any case.
+#[cfg(not(target_os = "linux"))]
+fn send_flags(_: Push) -> SendFlags {
+    SendFlags::empty()
 }
 
 #[cfg(target_os = "linux")]
