@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::services::Services;
+use super::services::{Draining, Services, Sleep};
 use super::stream::Stream;
 
 /// A connection's own thread: runs futures there, lets them sleep on its clock, and tells them of a drain.
@@ -27,13 +27,15 @@ impl Local {
     }
 
     /// Ends after `wait`, to the millisecond.
-    pub fn sleep(&self, wait: Duration) -> impl Future<Output = ()> + 'static {
+    #[must_use]
+    pub fn sleep(&self, wait: Duration) -> Sleep {
         self.services.sleep_until(self.services.now() + wait)
     }
 
     /// Ends when the engine begins to drain, at once if it has: a worker that waits for its peer should then say
     /// goodbye, before [`Limits::drain_deadline`](crate::Limits::drain_deadline) resets the connection.
-    pub fn draining(&self) -> impl Future<Output = ()> + 'static {
+    #[must_use]
+    pub fn draining(&self) -> Draining {
         self.services.draining()
     }
 }

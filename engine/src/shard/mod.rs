@@ -29,8 +29,10 @@ use crossbeam::channel::Receiver;
 
 pub use local::Local;
 pub use mailbox::{Mailbox, Negotiated, Parts};
-#[allow(unused_imports, reason = "the workers use them")]
-pub(crate) use services::{Services, Sleep, after};
+pub(crate) use services::Services;
+#[cfg(any(feature = "h1", feature = "h2"))]
+pub(crate) use services::after;
+pub use services::{Draining, Sleep};
 pub use stream::Stream;
 
 use crate::error::Refusal;

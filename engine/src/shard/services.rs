@@ -1,6 +1,7 @@
 //! What futures on a shard may call: run queue, sleeping, telling the shard that a stream has work, drain.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::future::Future;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -234,8 +235,8 @@ impl Drop for Ended {
     }
 }
 
-/// Ends at a deadline on the shard's clock.
-pub(crate) struct Sleep {
+/// A future that ends at a point of the shard's clock; see [`Local::sleep`](super::Local::sleep).
+pub struct Sleep {
     services: Arc<Services>,
     deadline: Instant64,
     key: Option<TimerKey>,
@@ -254,6 +255,12 @@ impl Sleep {
         self.cancel();
         self.deadline = deadline;
         self.done = false;
+    }
+}
+
+impl fmt::Debug for Sleep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sleep").field("deadline", &self.deadline).finish_non_exhaustive()
     }
 }
 
@@ -285,10 +292,16 @@ impl Drop for Sleep {
     }
 }
 
-/// Ends when the shard begins to drain.
-pub(crate) struct Draining {
+/// A future that ends when the engine begins to drain; see [`Local::draining`](super::Local::draining).
+pub struct Draining {
     services: Arc<Services>,
     registered: Option<usize>,
+}
+
+impl fmt::Debug for Draining {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Draining").finish_non_exhaustive()
+    }
 }
 
 impl Future for Draining {

@@ -17,7 +17,6 @@ use rustls::ProtocolVersion;
 
 use super::Connection;
 use crate::handshake::HandshakeFacts;
-use crate::shard::after;
 
 const JSON: &str = "application/json";
 const HTML: &str = "text/html; charset=utf-8";
@@ -57,8 +56,7 @@ pub(super) fn respond<B>(facts: &HandshakeFacts, request: &Request<B>) -> Respon
 /// Takes a request's content in, so that a client that is still sending it reads the answer and may go on
 /// (RFC 9112 section 9.3, RFC 9113 section 8.1). Beyond the limits it is left alone.
 pub(super) fn discard(connection: &Connection, mut content: Incoming) -> impl Future<Output = ()> + use<> {
-    let services = &connection.services;
-    let mut wait = (!content.is_end_stream()).then(|| services.sleep_until(after(services, DISCARD_WAIT)));
+    let mut wait = (!content.is_end_stream()).then(|| connection.local().sleep(DISCARD_WAIT));
     let mut taken = 0;
     poll_fn(move |cx| {
         let Some(wait) = &mut wait else { return Poll::Ready(()) };

@@ -45,7 +45,7 @@ impl Default for Options {
 /// panics its connection is reset.
 ///
 /// For an upgrade (RFC 9110 section 7.8) give the future that awaits [`hyper::upgrade::on`] to
-/// [`Connection::spawn`].
+/// [`Connection::local`].
 ///
 /// ```
 /// use std::convert::Infallible;
@@ -81,7 +81,7 @@ where
     Start(move |stream: Stream| {
         let connection = Connection::of(&stream);
         let service = make(&connection);
-        connection.spawn(converse(&options, stream, service));
+        connection.local().spawn(converse(&options, stream, service));
     })
 }
 
@@ -92,7 +92,7 @@ where
     B: Body + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let services = Arc::clone(stream.services());
+    let (services, local) = (Arc::clone(stream.services()), stream.local());
     let connection = http1::Builder::new()
         .timer(ShardTimer(Arc::clone(&services)))
         .header_read_timeout(options.header_read_timeout)
@@ -100,7 +100,7 @@ where
         .max_headers(options.headers_max)
         .serve_connection(HyperIo(stream), service)
         .with_upgrades();
-    until_done(connection, services, |connection| connection.graceful_shutdown())
+    until_done(connection, local, |connection| connection.graceful_shutdown())
 }
 
 /// Answers `GET /` with the facts of the handshake, and, with the feature `websocket`, echoes on any path that is

@@ -2,7 +2,7 @@
 //! HTTP/1.1.
 //!
 //! They run on a shard's or a worker thread's own executor: a [`Worker`] is given a [`Stream`] and starts a future.
-//! Besides the stream they use the shard's timers, and learn when it begins to drain.
+//! Besides the stream they use what [`Stream::local`] gives to any worker.
 
 mod facts;
 #[cfg(feature = "h1")]
@@ -15,26 +15,22 @@ mod websocket;
 
 use std::fmt;
 use std::future::Future;
-use std::marker::PhantomData;
 use std::pin::{Pin, pin};
-use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::handshake::HandshakeFacts;
-use crate::shard::{Services, Stream, Worker};
+use crate::shard::{Local, Stream, Worker};
 
 /// The connection that a service is made for: what its handshake has settled, and where its futures run.
 #[derive(Clone)]
 pub struct Connection {
     facts: Arc<HandshakeFacts>,
-    services: Arc<Services>,
-    /// Its futures need not be `Send`, so it stays on its thread.
-    here: PhantomData<Rc<()>>,
+    local: Local,
 }
 
 impl Connection {
     fn of(stream: &Stream) -> Self {
-        Self { facts: Arc::clone(stream.facts()), services: Arc::clone(stream.services()), here: PhantomData }
+        Self { facts: Arc::clone(stream.facts()), local: stream.local() }
     }
 
     /// What the handshake has settled.
@@ -43,10 +39,10 @@ impl Connection {
         &self.facts
     }
 
-    /// Runs `future` on the connection's thread, beside the connection: what an HTTP upgrade leads to, for example.
-    /// It need not be [`Send`] and must not block.
-    pub fn spawn(&self, future: impl Future<Output = ()> + 'static) {
-        self.services.spawn(future);
+    /// The connection's own thread: where to spawn what an HTTP upgrade leads to, for example.
+    #[must_use]
+    pub const fn local(&self) -> &Local {
+        &self.local
     }
 }
 
@@ -66,9 +62,9 @@ impl<F: Fn(Stream) + Send + Sync + 'static> Worker for Start<F> {
 }
 
 /// Drives `connection` to its end. When the shard begins to drain it is told with `drain`, once.
-async fn until_done<C: Future>(connection: C, services: Arc<Services>, drain: fn(Pin<&mut C>)) {
+async fn until_done<C: Future>(connection: C, local: Local, drain: fn(Pin<&mut C>)) {
     let mut connection = pin!(connection);
-    let mut draining = pin!(services.draining());
+    let mut draining = pin!(local.draining());
     let mut told = false;
     std::future::poll_fn(|cx| {
         if !told && draining.as_mut().poll(cx).is_ready() {

@@ -2,7 +2,6 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -18,7 +17,7 @@ use yawc::close::CloseCode;
 use yawc::{Frame, HttpWebSocket, OpCode, Options, WebSocket, WebSocketError};
 
 use super::{Connection, facts};
-use crate::shard::{Services, Sleep, after};
+use crate::shard::{Local, Sleep};
 
 /// Payload of one frame. Met: close with 1009 (RFC 6455 section 7.4.1).
 const FRAME_BYTES_MAX: usize = 1 << 20;
@@ -43,10 +42,10 @@ pub(super) fn answer(connection: &Connection, request: &mut Request<Incoming>) -
     let Ok((response, upgrade)) = WebSocket::upgrade_with_options(&mut *request, options) else {
         return Some(bad_request(request));
     };
-    let services = Arc::clone(&connection.services);
-    connection.spawn(async move {
+    let local = connection.local().clone();
+    connection.local().spawn(async move {
         if let Ok(socket) = upgrade.await {
-            echo(socket, services).await;
+            echo(socket, local).await;
         }
     });
     Some(response.map(|_| Full::default()))
@@ -111,8 +110,8 @@ enum Next {
 }
 
 /// Sends every message back until either side closes. A drain closes with 1001 (RFC 6455 section 7.4.1).
-async fn echo(mut socket: HttpWebSocket, services: Arc<Services>) {
-    let mut draining = pin!(services.draining());
+async fn echo(mut socket: HttpWebSocket, local: Local) {
+    let mut draining = pin!(local.draining());
     let mut close_wait: Option<Sleep> = None;
     loop {
         let next = poll_fn(|cx| {
@@ -128,7 +127,7 @@ async fn echo(mut socket: HttpWebSocket, services: Arc<Services>) {
         let sent = match next.await {
             Next::GiveUp => return,
             Next::Drain => {
-                close_wait = Some(services.sleep_until(after(&services, CLOSE_WAIT)));
+                close_wait = Some(local.sleep(CLOSE_WAIT));
                 socket.send(Frame::close(CloseCode::Away, "")).await
             }
             Next::Frame(Ok(frame)) => match frame.opcode() {
