@@ -12,7 +12,7 @@ fn openssl_verifies_us_with_each_version_and_group() {
     let server = Localhost::start(&[]);
     for (flag, version) in [("-tls1_3", "TLSv1.3"), ("-tls1_2", "TLSv1.2")] {
         // With TLS 1.2 the groups are also the curves of certificates: ours needs P-256.
-        for (groups, group) in [("X25519:P-256", "X25519"), ("P-256", "secp256r1")] {
+        for (groups, group) in [("X25519:P-256", "X25519"), ("P-256", "secp256r1"), ("P-384:P-256", "secp384r1")] {
             let args = ["-alpn", "http/1.1", flag, "-groups", groups, "-CAfile", server.ca()];
             let verify = ["-verify_return_error", "-verify_hostname", "localhost"];
             let mut client = SClient::start(&openssl, server.addr(), &[&args[..], &verify].concat()).established();
