@@ -46,7 +46,7 @@ pub(crate) fn shard_with(
 /// Short waits, so that tests of deadlines are quick.
 pub(crate) fn limits() -> Limits {
     let mut limits = Limits::default();
-    limits.handshake_deadline = Duration::from_millis(300);
+    limits.handshake_deadline = Duration::from_secs(5);
     limits.linger = Duration::from_millis(300);
     limits.close_wait = Duration::from_millis(300);
     limits.drain_deadline = Duration::from_millis(300);
