@@ -158,6 +158,33 @@ pub(crate) fn a_callback_chooses_refuses_or_defers<W: World>() {
     assert_eq!(world.metrics().refused(RefusalClass::ByCallback), 1);
 }
 
+pub(crate) fn a_panic_in_a_callback_ends_its_own_connection_only<W: World>() {
+    let made = make(&["bad.test", "good.test"]);
+    let protocols = vec![("a", made.set("default"), Destination::Close)];
+    let choose = |hello: &ClientHelloView<'_>| {
+        assert_ne!(hello.server_name(), Some("bad.test"), "the program's own bug");
+        Selection::Table
+    };
+    let mut world = W::new(shard(protocols, |t| t.policy(Policy::Callback(Arc::new(choose)))));
+    let config = Options::new(made.roots(), &["a"]).config();
+    // Both in one turn, the bad one first.
+    let mut clients = ["bad.test", "good.test"].map(|name| Tls::new(world.connect(), &config, name));
+    for client in &mut clients {
+        let hello = client.outgoing();
+        client.peer.send(&hello);
+    }
+    let [mut bad, mut good] = clients;
+    good.handshake(&mut world).expect("a handshake");
+    good.close();
+    world.until("the bad one is reset", |_| {
+        bad.pump();
+        bad.peer.is_reset() || bad.peer.is_eof()
+    });
+    world.until_empty();
+    let m = world.metrics();
+    assert_eq!((m.refused(RefusalClass::Internal), m.handshakes()), (1, 1), "{m:?}");
+}
+
 /// Counts what the prepare phase is shown.
 #[derive(Default)]
 struct Spy {

@@ -30,6 +30,7 @@ behaviours! {
         a_ticket_resumes_in_its_own_domain_only,
         without_alpn_the_default_protocol_serves,
         a_callback_chooses_refuses_or_defers,
+        a_panic_in_a_callback_ends_its_own_connection_only,
         hellos_of_one_turn_are_seen_together,
         client_preference_and_fallback;
     certificates:
