@@ -39,12 +39,30 @@ pub trait World {
     fn new(config: ShardConfig) -> Self;
     /// A new connection to it.
     fn connect(&mut self) -> Self::Peer;
-    /// One turn, which waits a little at most.
-    fn turn(&mut self);
-    /// Lets about this much time pass, with turns in between.
-    fn pass(&mut self, time: Duration);
     /// The shard.
     fn shard(&mut self) -> &mut Shard<Self::T>;
+
+    /// One turn, which waits a little at most.
+    ///
+    /// # Panics
+    /// When the transport as a whole fails, which fails the test.
+    fn turn(&mut self) {
+        let shard = self.shard();
+        let until = shard.transport().now() + Duration::from_millis(1);
+        shard.turn(Some(until)).expect("a turn");
+    }
+
+    /// Lets about this much time pass, with turns in between.
+    ///
+    /// # Panics
+    /// As for [`turn`](Self::turn).
+    fn pass(&mut self, time: Duration) {
+        let shard = self.shard();
+        let end = shard.transport().now() + time;
+        while shard.transport().now() < end {
+            shard.turn(Some(end)).expect("a turn");
+        }
+    }
 
     /// Takes turns until `done`; a bug that keeps it from coming true fails the test.
     ///
@@ -101,18 +119,6 @@ impl World for TcpWorld {
 
     fn connect(&mut self) -> TcpPeer {
         TcpPeer::connect(self.addr)
-    }
-
-    fn turn(&mut self) {
-        let until = self.shard.transport().now() + Duration::from_millis(1);
-        self.shard.turn(Some(until)).expect("a turn");
-    }
-
-    fn pass(&mut self, time: Duration) {
-        let end = self.shard.transport().now() + time;
-        while self.shard.transport().now() < end {
-            self.shard.turn(Some(end)).expect("a turn");
-        }
     }
 
     fn shard(&mut self) -> &mut Shard<Tcp> {
@@ -230,18 +236,6 @@ impl World for SimWorld {
 
     fn connect(&mut self) -> SimPeer {
         self.net.connect(self.addr)
-    }
-
-    fn turn(&mut self) {
-        let until = self.shard.transport().now() + Duration::from_millis(1);
-        self.shard.turn(Some(until)).expect("a turn");
-    }
-
-    fn pass(&mut self, time: Duration) {
-        let end = self.shard.transport().now() + time;
-        while self.shard.transport().now() < end {
-            self.shard.turn(Some(end)).expect("a turn");
-        }
     }
 
     fn shard(&mut self) -> &mut Shard<SimTransport> {

@@ -74,25 +74,17 @@ impl<T: Transport> Shard<T> {
         }
     }
 
-    fn advance(&mut self, item: &mut Item, slot: Slot, bytes: &mut [u8], now: Instant64) {
-        let id = item.conn;
-        let Slot { conn, unsent, timer, ended, .. } = slot;
-        // The state is consumed; what it becomes takes this one's place.
-        let rest = |conn| Slot { conn, unsent, timer, ended, gathered: false };
-        match conn {
-            Conn::Handshaking(handshake) => {
-                let slot = rest(Conn::Lingering { fin_sent: false });
-                self.advance_handshake(item, slot, handshake, bytes, now);
+    fn advance(&mut self, item: &mut Item, mut slot: Slot, bytes: &mut [u8], now: Instant64) {
+        slot.gathered = false;
+        // The state is consumed; what it becomes takes the place of this one.
+        match mem::replace(&mut slot.conn, Conn::Lingering { fin_sent: false }) {
+            Conn::Handshaking(handshake) => self.advance_handshake(item, slot, handshake, bytes, now),
+            Conn::Closing(session) => self.advance_closing(item, slot, session, bytes, now),
+            Conn::Streaming(streaming) => self.advance_stream(item, slot, streaming, bytes, now),
+            conn @ (Conn::HandingOff { .. } | Conn::Lingering { .. }) => {
+                slot.conn = conn;
+                self.slots.put(item.conn, slot);
             }
-            Conn::Closing(session) => {
-                let slot = rest(Conn::Lingering { fin_sent: false });
-                self.advance_closing(item, slot, session, bytes, now);
-            }
-            Conn::Streaming(streaming) => {
-                let slot = rest(Conn::Lingering { fin_sent: false });
-                self.advance_stream(item, slot, streaming, bytes, now);
-            }
-            conn @ (Conn::HandingOff { .. } | Conn::Lingering { .. }) => self.slots.put(id, rest(conn)),
         }
     }
 
@@ -214,7 +206,6 @@ impl<T: Transport> Shard<T> {
     /// Sends `self.out` as the last bytes of a connection, so that the peer can read them.
     pub(super) fn last_words(&mut self, id: ConnId, mut slot: Slot, now: Instant64) {
         match self.send(id, &mut slot, Push::BeforeClose) {
-            Ok(()) if slot.ended && slot.unsent.len() == 0 => self.close(id, slot, Close::Graceful),
             Ok(()) => self.linger(id, slot, now),
             Err(_) => self.close(id, slot, Close::Abort),
         }

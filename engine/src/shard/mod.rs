@@ -30,8 +30,6 @@ use crossbeam::channel::Receiver;
 pub use local::Local;
 pub use mailbox::{Mailbox, Negotiated, Parts};
 pub(crate) use services::Services;
-#[cfg(any(feature = "h1", feature = "h2"))]
-pub(crate) use services::after;
 pub use services::{Draining, Sleep};
 pub use stream::Stream;
 

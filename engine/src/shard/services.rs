@@ -9,7 +9,6 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::thread::{self, ThreadId};
-use std::time::Duration;
 
 use async_task::{Runnable, Task};
 
@@ -325,9 +324,4 @@ impl Drop for Draining {
             drop(lock(&self.services.drain).waiting.release(index));
         }
     }
-}
-
-/// How long from `now` the sleeper wants; for adapters that know durations only.
-pub(crate) fn after(services: &Arc<Services>, wait: Duration) -> Instant64 {
-    services.now() + wait
 }

@@ -107,9 +107,6 @@ impl<T: Transport> Shard<T> {
             return self.slots.put(id, slot);
         }
         if left.is_some() {
-            if slot.ended && slot.unsent.len() == 0 {
-                return self.close(id, slot, Close::Graceful);
-            }
             return self.linger(id, slot, now);
         }
         // The worker reads on: only our direction ends.

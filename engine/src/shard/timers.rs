@@ -207,8 +207,7 @@ impl<T> Wheel<T> {
         }
         let level = (tick ^ self.current).ilog2() / SLOT_BITS;
         let slot = (tick >> (level * SLOT_BITS)) & (SLOTS as u64 - 1);
-        // Both are below 64.
-        #[allow(clippy::cast_possible_truncation)]
+        #[allow(clippy::cast_possible_truncation, reason = "both are below 64")]
         let list = level as usize * SLOTS + slot as usize;
         list
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use hyper::rt::{Read, ReadBufCursor, Timer, Write};
 
-use crate::shard::{Services, Sleep, Stream, after};
+use crate::shard::{Services, Sleep, Stream};
 use crate::time::Instant64;
 
 /// A [`Stream`] under hyper.
@@ -73,7 +73,7 @@ impl ShardTimer {
 
 impl Timer for ShardTimer {
     fn sleep(&self, duration: Duration) -> Pin<Box<dyn hyper::rt::Sleep>> {
-        self.sleep(after(&self.0, duration))
+        self.sleep(self.0.now() + duration)
     }
 
     fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn hyper::rt::Sleep>> {
