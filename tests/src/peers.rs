@@ -20,11 +20,32 @@ pub enum Peer {
     Nginx,
     /// strace, which counts system calls.
     Strace,
+    /// nghttp2's load generator.
+    H2load,
+    /// nghttp2's client.
+    Nghttp,
+    /// Node.js, with its own HTTP/2.
+    Node,
+    /// Python with the packages of `tests/python.txt`.
+    Python,
+    /// The WebSocket conformance suite, one of those packages.
+    Kosoku,
 }
 
 impl Peer {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::OpenSsl, Self::Curl, Self::GnuTlsCli, Self::Nginx, Self::Strace];
+    pub const ALL: [Self; 10] = [
+        Self::OpenSsl,
+        Self::Curl,
+        Self::GnuTlsCli,
+        Self::Nginx,
+        Self::Strace,
+        Self::H2load,
+        Self::Nghttp,
+        Self::Node,
+        Self::Python,
+        Self::Kosoku,
+    ];
 
     /// The program's name.
     #[must_use]
@@ -35,6 +56,11 @@ impl Peer {
             Self::GnuTlsCli => "gnutls-cli",
             Self::Nginx => "nginx",
             Self::Strace => "strace",
+            Self::H2load => "h2load",
+            Self::Nghttp => "nghttp",
+            Self::Node => "node",
+            Self::Python => "python",
+            Self::Kosoku => "kosoku",
         }
     }
 
@@ -44,13 +70,23 @@ impl Peer {
     /// Why not, as in `gnutls-cli is not installed`.
     pub fn find(self) -> Result<PathBuf, String> {
         let name = self.program();
-        let path = search(name).ok_or_else(|| format!("{name} is not installed"))?;
+        let found = match self {
+            // The system's Python may have other versions of these packages, or none.
+            Self::Python | Self::Kosoku => Some(environment().join(name)).filter(|file| is_program(file)),
+            _ => search(name),
+        };
+        let path = found.ok_or_else(|| format!("{name} is not installed"))?;
         let (arguments, needed): (&[&str], &[&str]) = match self {
             Self::OpenSsl => (&["version"], &["OpenSSL"]),
             Self::Curl => (&["--version"], &["HTTP2", "SSL"]),
             Self::GnuTlsCli => (&["--version"], &["gnutls-cli"]),
             Self::Strace => (&["-V"], &["strace"]),
             Self::Nginx => (&["-V"], &["http_ssl_module", "http_v2_module"]),
+            Self::H2load => (&["--version"], &["h2load"]),
+            Self::Nghttp => (&["--version"], &["nghttp"]),
+            Self::Node => (&["--version"], &["v"]),
+            Self::Python => (&["-c", PACKAGES], &["httpx", "websockets"]),
+            Self::Kosoku => (&["--help"], &["fuzzingserver"]),
         };
         let told = told(&path, arguments).ok_or_else(|| format!("{name} does not run"))?;
         match needed.iter().find(|&&word| !told.contains(word)) {
@@ -64,13 +100,17 @@ impl Peer {
     pub fn version(self) -> String {
         let arguments: &[&str] = match self {
             Self::OpenSsl => &["version"],
-            Self::Curl | Self::GnuTlsCli => &["--version"],
+            Self::Curl | Self::GnuTlsCli | Self::H2load | Self::Nghttp | Self::Node => &["--version"],
             Self::Nginx => &["-v"],
             Self::Strace => &["-V"],
+            Self::Python => &["-c", PACKAGES],
+            // It does not say; tests/python.txt does.
+            Self::Kosoku => return "kosoku".to_owned(),
         };
         let told = self.find().ok().and_then(|path| told(&path, arguments)).unwrap_or_default();
         // What follows in parentheses are the versions of others.
-        told.lines().next().and_then(|line| line.split('(').next()).unwrap_or_default().trim().to_owned()
+        let line = told.lines().next().and_then(|line| line.split('(').next()).unwrap_or_default().trim();
+        if self == Self::Node { format!("node {line}") } else { line.to_owned() }
     }
 
     /// The program for a test; `None`, said on standard error, when the test has to be skipped.
@@ -103,6 +143,15 @@ impl Program {
         command.env("LC_ALL", "C").env_remove("OPENSSL_CONF").env_remove("GNUTLS_SYSTEM_PRIORITY_FILE");
         command
     }
+}
+
+/// Names the packages that the tests import, with their versions.
+const PACKAGES: &str =
+    "import httpx, h2, websockets; print('httpx', httpx.__version__, 'websockets', websockets.__version__)";
+
+/// Where `scripts/test` puts Python programs.
+fn environment() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools/python/bin")
 }
 
 /// Whether a missing peer fails the tests that need it.
