@@ -194,6 +194,22 @@ impl Builder {
         self
     }
 
+    /// Registers `h2` and `http/1.1` with one service, in this order, and `http/1.1` for clients that offer no ALPN,
+    /// unless [`without_alpn`](Self::without_alpn) says otherwise.
+    #[cfg(any(feature = "h1", feature = "h2"))]
+    pub fn http(mut self, http: crate::Http) -> Self {
+        #[cfg(feature = "h2")]
+        {
+            self = self.protocol(http.h2());
+        }
+        #[cfg(feature = "h1")]
+        {
+            self = self.protocol(http.http1());
+            self.without_alpn.get_or_insert_with(|| b"http/1.1".to_vec());
+        }
+        self
+    }
+
     /// Who chooses among the protocols that both sides have.
     pub fn policy(self, policy: Policy) -> Self {
         Self { policy, ..self }

@@ -239,6 +239,8 @@ pub mod crypto;
 pub mod engine;
 pub mod error;
 pub mod handshake;
+#[cfg(any(feature = "h1", feature = "h2"))]
+mod http;
 pub mod identity;
 pub mod limits;
 pub mod metrics;
@@ -256,6 +258,8 @@ pub use client::Client;
 pub use engine::{Builder, Engine, Handle, Pin, Placement, StartError};
 pub use error::{Culprit, Refusal};
 pub use handshake::HandshakeFacts;
+#[cfg(any(feature = "h1", feature = "h2"))]
+pub use http::Http;
 pub use limits::Limits;
 pub use protocol::Protocol;
 pub use rustls;

@@ -53,6 +53,12 @@ pub trait Worker: Send + Sync + 'static {
     fn start(&self, stream: Stream);
 }
 
+impl<W: Worker + ?Sized> Worker for Box<W> {
+    fn start(&self, stream: Stream) {
+        (**self).start(stream);
+    }
+}
+
 /// Where the connections of a protocol go.
 #[derive(Clone)]
 #[non_exhaustive]

@@ -10,6 +10,7 @@ pub mod http1;
 #[cfg(feature = "h2")]
 pub mod http2;
 mod hyper_io;
+mod tower;
 #[cfg(feature = "websocket")]
 mod websocket;
 
@@ -17,6 +18,8 @@ use std::fmt;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+
+pub use tower::{Tower, tower};
 
 use crate::handshake::HandshakeFacts;
 use crate::shard::{Local, Stream, Worker};

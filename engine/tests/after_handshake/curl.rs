@@ -7,7 +7,7 @@ use handfast::Protocol;
 use crate::harness::{PLACEMENTS, Server, TempFile};
 
 /// Runs curl and gives its output, the format's last.
-fn curl(server: &Server, arguments: &[&str], path: &str) -> Option<String> {
+pub(crate) fn curl(server: &Server, arguments: &[&str], path: &str) -> Option<String> {
     let roots = TempFile::new(&server.certificate.pem);
     let port = server.addr().port();
     let output = Command::new("curl")

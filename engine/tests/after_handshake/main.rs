@@ -1,5 +1,7 @@
 //! What happens after the handshake, over real sockets: workers, hand-off, drain, and the client.
 
+#[cfg(feature = "tokio")]
+mod axum;
 mod client;
 mod curl;
 mod hand_off;

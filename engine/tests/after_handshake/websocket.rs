@@ -11,7 +11,7 @@ use tungstenite::{Error, Message, WebSocket};
 use crate::harness::{PLACEMENTS, Server, pattern, read_rest};
 use crate::http1::{ask, read_answer};
 
-fn open(server: &Server) -> WebSocket<Connection> {
+pub(crate) fn open(server: &Server) -> WebSocket<Connection> {
     let mut config = WebSocketConfig::default();
     config.max_message_size = None;
     config.max_frame_size = None;
