@@ -33,23 +33,31 @@ impl Pulse {
     }
 
     /// Something has come.
-    pub(super) const fn heard(&mut self) {
+    pub(super) fn heard(&mut self, timer: &Timer) {
         self.heard = true;
+        if self.asked {
+            self.asked = false;
+            self.sleep_for(self.every.ping_interval, timer);
+        }
     }
 
     pub(super) fn poll(&mut self, timer: &Timer, cx: &mut Context<'_>) -> Poll<Turn> {
         loop {
             ready!(self.sleep.as_mut().poll(cx));
-            let (heard, asked) = (self.heard, self.asked);
-            self.heard = false;
-            self.asked = !heard;
-            let wait = if heard { self.every.ping_interval } else { self.every.pong_wait };
-            timer.reset(&mut self.sleep, timer.now() + wait);
-            match (heard, asked) {
-                (true, _) => {}
-                (false, false) => return Poll::Ready(Turn::Ping),
-                (false, true) => return Poll::Ready(Turn::Silent(self.every.pong_wait)),
+            if self.asked {
+                return Poll::Ready(Turn::Silent(self.every.pong_wait));
             }
+            if !self.heard {
+                self.asked = true;
+                self.sleep_for(self.every.pong_wait, timer);
+                return Poll::Ready(Turn::Ping);
+            }
+            self.heard = false;
+            self.sleep_for(self.every.ping_interval, timer);
         }
+    }
+
+    fn sleep_for(&mut self, wait: Duration, timer: &Timer) {
+        timer.reset(&mut self.sleep, timer.now() + wait);
     }
 }

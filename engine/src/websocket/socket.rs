@@ -210,7 +210,7 @@ impl WebSocket {
         let Poll::Ready(frame) = frames.poll_next_frame(cx) else { return self.poll_keep_alive(cx) };
         let frame = frame.map_err(|e| WebSocketError::of(&e))?;
         if let Some(keep_alive) = &mut self.keep_alive {
-            keep_alive.heard();
+            keep_alive.heard(&self.timer);
         }
         Poll::Ready(match frame.opcode() {
             OpCode::Text => match Text::from_utf8(frame.into_payload()) {
@@ -369,15 +369,16 @@ impl WebSocket {
             let Some(frames) = &mut self.frames else { return Poll::Ready(Ok(())) };
             match &mut self.phase {
                 Phase::Closing(close) => {
-                    // Reading goes on while our frame waits: the peer may be stuck with sending, too.
+                    // Reading goes on while our frame waits, as the peer may be stuck with sending, too; and when it
+                    // cannot leave, as the peer's may have come just before the end.
                     if close.is_some()
-                        && frames.poll_ready_unpin(cx).map_err(broken)?.is_ready()
+                        && let Poll::Ready(Ok(())) = frames.poll_ready_unpin(cx)
                         && let Some(close) = close.take()
                     {
                         frames.start_send_unpin(close).map_err(broken)?;
                     }
-                    if close.is_none() && frames.poll_flush_unpin(cx).map_err(broken)?.is_ready() {
-                        self.unflushed = false;
+                    if close.is_none() {
+                        let _ = frames.poll_flush_unpin(cx);
                     }
                     let frame = ready!(frames.poll_next_frame(cx)).map_err(broken)?;
                     if frame.opcode() == OpCode::Close {
@@ -441,7 +442,7 @@ impl Stream for WebSocket {
     }
 }
 
-/// Closing it closes with 1000.
+/// Closing it closes with 1000, and what still comes is discarded as by [`close`](WebSocket::close).
 impl Sink<Message> for WebSocket {
     type Error = WebSocketError;
 
