@@ -2,6 +2,7 @@
 
 mod certificates;
 mod curl;
+mod examples;
 mod facts;
 mod gnutls;
 mod listeners;
