@@ -1,6 +1,7 @@
 //! The programs as they are, against the programs of other people.
 
 mod certificates;
+mod chromium;
 mod curl;
 mod examples;
 mod facts;
