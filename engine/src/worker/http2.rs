@@ -5,6 +5,8 @@ use std::error::Error;
 use std::future::Future;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use http_body_util::Full;
 use hyper::body::{Body, Incoming};
 use hyper::rt::Executor;
 use hyper::server::conn::http2;
@@ -29,6 +31,9 @@ pub struct Options {
     pub local_resets_max: usize,
     /// Response bytes of one stream that wait for the client's window. Met: the response's body waits.
     pub send_buffer_bytes_max: usize,
+    /// Tells clients that extended CONNECT is understood (RFC 8441 section 3), and lets such requests reach the service:
+    /// for [`websocket::upgrade`](super::websocket::upgrade). Off by default.
+    pub connect_protocol: bool,
 }
 
 impl Default for Options {
@@ -39,6 +44,7 @@ impl Default for Options {
             pending_resets_max: 20,
             local_resets_max: 256,
             send_buffer_bytes_max: 64 * 1024,
+            connect_protocol: false,
         }
     }
 }
@@ -82,7 +88,11 @@ where
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let (services, local) = (Arc::clone(stream.services()), stream.local());
-    let connection = http2::Builder::new(ShardExecutor(Arc::clone(&services)))
+    let mut builder = http2::Builder::new(ShardExecutor(Arc::clone(&services)));
+    if options.connect_protocol {
+        builder.enable_connect_protocol();
+    }
+    let connection = builder
         .timer(ShardTimer(Arc::clone(&services)))
         .max_concurrent_streams(options.concurrent_streams_max)
         .max_header_list_size(options.header_list_bytes_max)
@@ -93,12 +103,14 @@ where
     until_done(connection, local, |connection| connection.graceful_shutdown())
 }
 
-/// Answers `GET /` with the facts of the handshake.
+/// Answers `GET /` with the facts of the handshake, and, with the feature `websocket`, echoes on any path that is
+/// asked for as a WebSocket.
 pub(crate) fn with_facts() -> impl Worker {
-    serve(|connection| {
+    let options = Options { connect_protocol: cfg!(feature = "websocket"), ..Options::default() };
+    serve_with(options, |connection| {
         let connection = connection.clone();
-        service_fn(move |request: Request<Incoming>| {
-            let response = facts::respond(&connection.facts, &request);
+        service_fn(move |mut request: Request<Incoming>| {
+            let response = answer(&connection, &mut request);
             let discarded = facts::discard(&connection, request.into_body());
             async move {
                 discarded.await;
@@ -106,6 +118,16 @@ pub(crate) fn with_facts() -> impl Worker {
             }
         })
     })
+}
+
+#[cfg(feature = "websocket")]
+fn answer(connection: &Connection, request: &mut Request<Incoming>) -> Response<Full<Bytes>> {
+    super::websocket::echo(connection, request).unwrap_or_else(|| facts::respond(&connection.facts, request))
+}
+
+#[cfg(not(feature = "websocket"))]
+fn answer(connection: &Connection, request: &mut Request<Incoming>) -> Response<Full<Bytes>> {
+    facts::respond(&connection.facts, request)
 }
 
 /// Runs hyper's futures on the shard.
