@@ -39,6 +39,8 @@ fn chromium_opens_a_page_over_h2_and_a_websocket_in_it() {
     let server = Server::start(&["--listen", "127.0.0.1:0"]);
     let Some(seen) = visit(&server) else { return };
     assert_eq!(seen["protocol"], "h2", "{seen}");
+    // RFC 8441 section 5: extended CONNECT is answered with 200, an upgrade with 101.
+    assert_eq!(seen["status"], 200, "{seen}");
     assert_conversed(&seen["socket"]);
 }
 

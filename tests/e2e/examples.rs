@@ -2,9 +2,12 @@
 
 use std::net::SocketAddr;
 
+use handfast::client::{Client, Connection, Roots};
 use handfast_tests::binaries::example;
 use handfast_tests::peers::Peer;
 use handfast_tests::process::{Pipe, Process, run};
+use tungstenite::client::IntoClientRequest;
+use tungstenite::{Message, WebSocket};
 
 /// The lines of an example that ends by itself.
 #[track_caller]
@@ -90,5 +93,44 @@ fn axum_application_answers_curl_over_both_versions() {
         assert!(get("/").starts_with(&format!("hello over {alpn} from 127.0.0.1:")));
         assert!(get("/slow").starts_with("this took a while"));
     }
+    ends(process);
+}
+
+/// A member of the chat room, over HTTP/1.1.
+fn member(addr: SocketAddr) -> WebSocket<Connection> {
+    let client = Client::builder().alpn(["http/1.1"]).roots(Roots::insecure_none()).build().expect("a client");
+    let mut request = format!("wss://{addr}/chat").into_client_request().expect("a request");
+    request.headers_mut().insert("sec-websocket-protocol", "other, chat".parse().expect("a header value"));
+    let connection = client.connect_to(addr, "localhost").expect("a connection");
+    let (socket, response) = tungstenite::client(request, connection).expect("a WebSocket");
+    assert_eq!(response.headers()["sec-websocket-protocol"], "chat");
+    socket
+}
+
+/// Reads until the room says something that ends like this.
+fn hear(member: &mut WebSocket<Connection>, end: &str) {
+    loop {
+        let heard = member.read().expect("a message").into_text().expect("a text");
+        if heard.ends_with(end) {
+            return;
+        }
+    }
+}
+
+#[test]
+fn websocket_chat_tells_everybody_on_every_shard() {
+    let (process, addr) = serving("websocket_chat");
+    let mut members: Vec<_> = (0..6).map(|_| member(addr)).collect();
+    hear(&mut members[5], "came over http/1.1");
+    members[5].send(Message::text("is anybody here?")).expect("a message sent");
+    members.iter_mut().for_each(|member| hear(member, ": is anybody here?"));
+    members.swap_remove(0).close(None).expect("a Close frame");
+    members.iter_mut().for_each(|member| hear(member, " left"));
+    // A binary message is not for this room, and ends its sender's membership only.
+    members[0].send(Message::binary(vec![0])).expect("a message sent");
+    hear(&mut members[1], " left");
+    members[2].send(Message::text("still here")).expect("a message sent");
+    hear(&mut members[1], ": still here");
+    drop(members);
     ends(process);
 }
