@@ -55,6 +55,12 @@ pub fn make_with(names: &[&str], key: Key, adjust: impl FnOnce(&mut rcgen::Certi
 }
 
 impl Made {
+    /// Its key in PKCS #8.
+    #[must_use]
+    pub fn key_der(&self) -> &[u8] {
+        &self.key_der
+    }
+
     /// As an identity of the engine.
     ///
     /// # Panics

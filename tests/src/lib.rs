@@ -4,6 +4,7 @@
 pub mod binaries;
 pub mod certificates;
 pub mod client;
+pub mod front;
 pub mod peers;
 pub mod process;
 pub mod world;

@@ -176,9 +176,18 @@ impl Process {
     /// # Panics
     /// When that takes longer than [`BOUND`].
     #[track_caller]
-    pub fn end(mut self) -> Ended {
+    pub fn end(self) -> Ended {
+        self.end_within(BOUND)
+    }
+
+    /// As [`end`](Self::end), for what is known to take long.
+    ///
+    /// # Panics
+    /// When it takes longer than `bound`.
+    #[track_caller]
+    pub fn end_within(mut self, bound: Duration) -> Ended {
         self.close_input();
-        let deadline = Instant::now() + BOUND;
+        let deadline = Instant::now() + bound;
         let mut written = self.output.lock();
         while written.open > 0 {
             let left = deadline.saturating_duration_since(Instant::now());

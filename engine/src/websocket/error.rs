@@ -15,9 +15,9 @@ pub enum Violation {
     TooBig,
     /// A text message that is not UTF-8 (RFC 6455 section 8.1): 1007.
     NotUtf8,
-    /// A compressed message that cannot be decompressed (RFC 7692 section 7.2.2).
+    /// A compressed message that cannot be decompressed (RFC 7692 section 7.2.2): 1007.
     Deflate,
-    /// An opcode that nobody has defined (RFC 6455 section 5.2).
+    /// An opcode that nobody has defined (RFC 6455 section 5.2): 1002.
     Opcode,
     /// Anything else in a frame's head, in the order of frames, or in a Close frame (RFC 6455 section 5): 1002.
     Frame,

@@ -70,11 +70,6 @@ enum Phase {
     Closing(Option<Frame>),
     /// The peer has closed, and the library has the answer ready.
     Answering,
-    /// The peer has to be told what it did; the library may have done so (section 7.1.7).
-    Failing {
-        code: CloseCode,
-        library_may_have: bool,
-    },
     /// Both have said their last: what is written leaves, and the connection ends.
     Ending,
     Ended,
@@ -212,6 +207,9 @@ impl WebSocket {
         if let Some(keep_alive) = &mut self.keep_alive {
             keep_alive.heard(&self.timer);
         }
+        if frame.opcode().is_control() && frame.payload().len() > CONTROL_BYTES_MAX {
+            return Poll::Ready(Err(WebSocketError::Peer(Violation::Frame)));
+        }
         Poll::Ready(match frame.opcode() {
             OpCode::Text => match Text::from_utf8(frame.into_payload()) {
                 Some(text) => Ok(Some(Message::Text(text))),
@@ -311,17 +309,24 @@ impl WebSocket {
     /// What `error` makes of an open WebSocket.
     fn fail(&mut self, error: WebSocketError) {
         self.failure = Some(error);
-        match error {
-            WebSocketError::Peer(violation) => {
-                // The text is looked at here, everything else by the library.
-                let library_may_have = violation != Violation::NotUtf8;
-                self.enter(Phase::Failing { code: violation.code(), library_may_have });
-            }
-            WebSocketError::Silent { .. } => {
-                self.enter(Phase::Failing { code: CloseCode::INTERNAL_ERROR, library_may_have: false });
-            }
-            _ => self.end(),
+        let told = match error {
+            WebSocketError::Peer(violation) => self.last_words(violation.code(), violation.to_string()),
+            WebSocketError::Silent { .. } => self.last_words(CloseCode::INTERNAL_ERROR, "no answer to a ping"),
+            _ => Err(WebSocketError::Closed),
+        };
+        match told {
+            Ok(()) => self.enter(Phase::Ending),
+            Err(_) => self.end(),
         }
+    }
+
+    /// A Close frame without an answer to wait for (RFC 6455 section 7.1.7).
+    ///
+    /// The library may have one ready, too, whose code is not always the RFC's; it leaves only where it is asked
+    /// whether there is room, which nobody does from here on.
+    fn last_words(&mut self, code: CloseCode, reason: impl Into<Text>) -> Result<(), WebSocketError> {
+        let close = Close { code: Some(code), reason: reason.into() };
+        self.start(close_frame(&close))
     }
 
     /// A phase in which the peer is waited for, for at most `close_wait` from here.
@@ -389,19 +394,6 @@ impl WebSocket {
                 }
                 Phase::Answering => {
                     ready!(frames.poll_ready_unpin(cx)).map_err(broken)?;
-                    self.phase = Phase::Ending;
-                }
-                Phase::Failing { code, library_may_have } => {
-                    ready!(frames.poll_ready_unpin(cx)).map_err(broken)?;
-                    ready!(frames.poll_flush_unpin(cx)).map_err(broken)?;
-                    let told = *library_may_have && {
-                        let next = frames.poll_next_frame(cx);
-                        matches!(next, Poll::Ready(Err(yawc::WebSocketError::ConnectionClosed)))
-                    };
-                    if !told {
-                        let close = Close { code: Some(*code), reason: Text::default() };
-                        frames.start_send_unpin(close_frame(&close)).map_err(broken)?;
-                    }
                     self.phase = Phase::Ending;
                 }
                 Phase::Ending => return frames.poll_close_unpin(cx).map_err(broken),
@@ -478,7 +470,7 @@ impl Drop for WebSocket {
         let last = match mem::replace(&mut self.phase, Phase::Ended) {
             Phase::Open => Some(close_frame(&Close { code: Some(CloseCode::NORMAL), reason: Text::default() })),
             Phase::Closing(close) => close,
-            Phase::Failing { .. } | Phase::Ended => return,
+            Phase::Ended => return,
             Phase::Answering | Phase::Ending => None,
         };
         let ready = matches!(frames.poll_ready_unpin(cx), Poll::Ready(Ok(())));

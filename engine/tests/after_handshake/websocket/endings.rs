@@ -49,6 +49,9 @@ fn broken_rules_and_limits_have_their_codes() {
         (&[0x09, 0x80, 0, 0, 0, 0], 1002, Violation::Frame),
         (&[0x88, 0x81, 0, 0, 0, 0, 3], 1002, Violation::Frame),
         (&[0x88, 0x82, 0, 0, 0, 0, 3, 0xed], 1002, Violation::Frame),
+        // An opcode that there is not; a compressed message, which was not agreed on.
+        (&[0x83, 0x80, 0, 0, 0, 0], 1002, Violation::Opcode),
+        (&[0xc1, 0x81, 0, 0, 0, 0, 0], 1002, Violation::Frame),
     ];
     everywhere(|placement, version| async move {
         for &(bytes, code, violation) in cases {
@@ -59,6 +62,36 @@ fn broken_rules_and_limits_have_their_codes() {
             assert_eq!(tunnel.closed().await, code, "{bytes:x?}");
             assert_eq!(seen(told).await, Err(WebSocketError::Peer(violation)), "{bytes:x?}");
         }
+    });
+}
+
+#[test]
+fn control_frames_of_more_than_125_bytes_are_refused() {
+    everywhere(|placement, version| async move {
+        for opcode in [0x88, 0x89, 0x8a] {
+            let (handler, told) = reporting();
+            let server = Server::start(placement, both(&Options::default(), handler));
+            let mut tunnel = Tunnel::open(&server, version, &[]).await;
+            let mut frame = vec![opcode, 0x80 | 126, 0, 126, 0, 0, 0, 0, 3, 0xe8];
+            frame.resize(8 + 126, b'x');
+            tokio::io::AsyncWriteExt::write_all(&mut tunnel.io, &frame).await.unwrap();
+            assert_eq!(tunnel.closed().await, 1002, "{opcode:x}");
+            assert_eq!(seen(told).await, Err(WebSocketError::Peer(Violation::Frame)));
+        }
+    });
+}
+
+#[test]
+fn corrupt_compression_is_refused() {
+    everywhere(|placement, version| async move {
+        let (handler, told) = reporting();
+        let mut options = Options::default();
+        options.deflate = Some(Deflate::default());
+        let server = Server::start(placement, both(&options, handler));
+        let mut tunnel = Tunnel::open(&server, version, &[("sec-websocket-extensions", "permessage-deflate")]).await;
+        tunnel.send(0xc1, &[0xff; 20]).await;
+        assert_eq!(tunnel.closed().await, 1007);
+        assert_eq!(seen(told).await, Err(WebSocketError::Peer(Violation::Deflate)));
     });
 }
 

@@ -1,0 +1,3 @@
+//! What other people's conformance suites say of us.
+
+mod websocket;
