@@ -233,6 +233,7 @@
 //!
 //! [`Transport`]: transport::Transport
 
+mod buffer;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod crypto;
