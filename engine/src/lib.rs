@@ -248,6 +248,7 @@ mod protocol;
 pub mod selection;
 pub mod shard;
 pub mod time;
+mod tls_stream;
 pub mod transport;
 #[cfg(any(feature = "h1", feature = "h2"))]
 pub mod worker;
@@ -261,3 +262,4 @@ pub use limits::Limits;
 pub use protocol::Protocol;
 pub use rustls;
 pub use shard::{Local, Mailbox, Negotiated, Parts, Stream, Worker};
+pub use tls_stream::{Backlog, TlsStream};

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{CipherSuite, ClientConnection, HandshakeKind, NamedGroup, ProtocolVersion};
+use rustls::{CipherSuite, ClientConnection, NamedGroup, ProtocolVersion};
 
 use super::config::Config;
 use super::error::{ClientError, Phase};
+use crate::handshake::facts;
 
 /// A TLS connection that reads and writes plaintext, and blocks.
 ///
@@ -75,19 +76,19 @@ impl Connection {
     /// The cipher suite.
     #[must_use]
     pub fn cipher_suite(&self) -> Option<CipherSuite> {
-        self.tls.negotiated_cipher_suite().map(|s| s.suite())
+        facts::cipher_suite(&self.tls)
     }
 
     /// The key exchange group; `None` for a resumed TLS 1.2 session, which has no key exchange.
     #[must_use]
     pub fn group(&self) -> Option<NamedGroup> {
-        self.tls.negotiated_key_exchange_group().map(|g| g.name())
+        facts::group(&self.tls)
     }
 
     /// Whether an earlier session was resumed.
     #[must_use]
     pub fn resumed(&self) -> bool {
-        self.tls.handshake_kind() == Some(HandshakeKind::Resumed)
+        facts::resumed(&self.tls)
     }
 
     /// The server's certificates, its own first; for a resumed session, those of the first one.

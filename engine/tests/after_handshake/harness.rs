@@ -32,6 +32,10 @@ impl Certificate {
             key: PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into()),
         }
     }
+
+    pub(crate) fn private_key(&self) -> PrivateKeyDer<'static> {
+        self.key.clone_key()
+    }
 }
 
 pub(crate) struct Server {
@@ -50,11 +54,8 @@ impl Server {
         configure: impl FnOnce(Builder) -> Builder,
     ) -> Self {
         let certificate = Certificate::new();
-        let identity = Identity::from_der(
-            vec![certificate.der.clone()],
-            certificate.key.clone_key(),
-            &handfast::crypto::provider(),
-        );
+        let identity =
+            Identity::from_der(vec![certificate.der.clone()], certificate.private_key(), &handfast::crypto::provider());
         let mut builder = Engine::builder()
             .listen(SocketAddr::from(([127, 0, 0, 1], 0)))
             .shards(1)

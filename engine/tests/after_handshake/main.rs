@@ -9,4 +9,5 @@ mod http2;
 mod own_protocol;
 #[cfg(feature = "tokio")]
 mod runtime;
+mod tls_stream;
 mod websocket;
