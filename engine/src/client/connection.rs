@@ -10,7 +10,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{CipherSuite, ClientConnection, NamedGroup, ProtocolVersion};
 
 use super::config::Config;
-use super::error::{ClientError, Phase};
+use super::error::{ClientError, Failure};
 use crate::handshake::facts;
 
 /// A TLS connection that reads and writes plaintext, and blocks.
@@ -33,11 +33,9 @@ impl Connection {
         let (socket, addr) = connect(addresses, config.connect_timeout)?;
         let tls = ClientConnection::new(Arc::clone(&config.tls), server_name.clone()).map_err(ClientError::Config)?;
         let mut connection = Self { tls, socket };
-        connection.handshake(config.handshake_timeout).map_err(|failure| match failure {
-            Failure::Tls(error) => ClientError::of_tls(error, addr, &server_name, &config.tls.alpn_protocols),
-            Failure::Closed => ClientError::Closed { addr },
-            Failure::Io(error) => ClientError::of_io(error, addr, Phase::Handshake, config.handshake_timeout),
-        })?;
+        let (tls, timeout) = (&config.tls, config.handshake_timeout);
+        let shaken = connection.handshake(timeout);
+        shaken.map_err(|failure| ClientError::of_handshake(failure, Some(addr), &server_name, tls, timeout))?;
         Ok(connection)
     }
 
@@ -147,13 +145,6 @@ impl Write for Connection {
     }
 }
 
-/// How a handshake ended early.
-enum Failure {
-    Tls(rustls::Error),
-    Io(io::Error),
-    Closed,
-}
-
 fn connect(addresses: &[SocketAddr], timeout: Duration) -> Result<(TcpStream, SocketAddr), ClientError> {
     let mut last = None;
     for addr in addresses {
@@ -163,7 +154,7 @@ fn connect(addresses: &[SocketAddr], timeout: Duration) -> Result<(TcpStream, So
                 let _ = socket.set_nodelay(true);
                 return Ok((socket, *addr));
             }
-            Err(e) => last = Some(ClientError::of_io(e, *addr, Phase::Connect, timeout)),
+            Err(e) => last = Some(ClientError::of_connect(e, *addr, timeout)),
         }
     }
     Err(last.unwrap_or(ClientError::UnknownHost { host: String::new(), reason: None }))

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use handfast::client::{Client, Connection, Roots};
+use handfast::client::{Client, ClientBuilder, Connection, Roots};
 use handfast::identity::{CertificateSet, Identity};
 use handfast::metrics::Metrics;
 use handfast::rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -80,9 +80,13 @@ impl Server {
         self.handle().metrics()
     }
 
+    /// A client that trusts this server.
+    pub(crate) fn trusting(&self) -> ClientBuilder {
+        Client::builder().roots(Roots::certificates([self.certificate.der.clone()]))
+    }
+
     pub(crate) fn client(&self, alpn: &str) -> Client {
-        let roots = Roots::certificates([self.certificate.der.clone()]);
-        Client::builder().alpn([alpn]).roots(roots).build().unwrap()
+        self.trusting().alpn([alpn]).build().unwrap()
     }
 
     pub(crate) fn connect(&self, alpn: &str) -> Connection {
@@ -145,4 +149,10 @@ impl Drop for TempFile {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.0);
     }
+}
+
+/// A runtime with threads, I/O and time.
+#[cfg(feature = "tokio")]
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }

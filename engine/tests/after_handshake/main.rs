@@ -1,6 +1,10 @@
 //! What happens after the handshake, over real sockets: workers, hand-off, drain, and the client.
 
+#[cfg(feature = "client-http")]
+mod async_client;
 mod client;
+#[cfg(feature = "client-http")]
+mod client_http;
 mod curl;
 mod hand_off;
 mod harness;
