@@ -241,6 +241,8 @@ pub mod engine;
 pub mod error;
 pub mod handshake;
 pub mod identity;
+#[cfg(feature = "tokio")]
+pub mod interop;
 pub mod limits;
 pub mod metrics;
 pub mod peer;

@@ -2,6 +2,8 @@
 
 #[cfg(feature = "client-http")]
 mod async_client;
+#[cfg(feature = "axum")]
+mod axum;
 mod client;
 #[cfg(feature = "client-http")]
 mod client_http;
@@ -10,6 +12,8 @@ mod hand_off;
 mod harness;
 mod http1;
 mod http2;
+#[cfg(feature = "tokio")]
+mod interop;
 mod own_protocol;
 #[cfg(feature = "tokio")]
 mod runtime;
