@@ -69,6 +69,8 @@ fn modules_look_down_only() {
         ("shard", &["crate::engine", "crate::worker", "crate::websocket"]),
         ("websocket", &["crate::engine", "crate::worker", "crate::client", "crate::transport", "crate::protocol"]),
         ("worker", &["crate::engine", "crate::transport::tcp"]),
+        ("interop", &["crate::engine", "crate::worker", "crate::client", "crate::transport::tcp"]),
+        ("client", &["crate::engine", "crate::worker", "crate::interop", "crate::shard", "crate::transport"]),
     ];
     for (module, forbidden) in upward {
         for (name, text) in sources(&format!("engine/src/{module}")) {
@@ -76,6 +78,11 @@ fn modules_look_down_only() {
                 assert!(!code(&text).contains(word), "{name} looks up to {word}");
             }
         }
+    }
+    // A stream over any I/O knows the session and no more.
+    let text = fs::read_to_string(root().join("engine/src/tls_stream.rs")).expect("a source");
+    for word in ["crate::shard", "crate::transport", "crate::engine", "crate::client", "crate::interop"] {
+        assert!(!code(&text).contains(word), "tls_stream.rs looks up to {word}");
     }
 }
 

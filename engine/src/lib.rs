@@ -14,7 +14,9 @@
 //!   socket, the TLS session, and what was received and not yet sent.
 //! - [`handshake`] and [`shard`]: the machinery without sockets, and the loop over any [`Transport`]; see [the driving
 //!   contract](#the-driving-contract).
-//! - [`Client`]: a blocking TLS client with ALPN.
+//! - `interop` (feature `tokio`): negotiated connections arrive in a tokio runtime, as streams, for axum, hyper and
+//!   tonic; [`TlsStream`] is the same for any other asynchronous I/O.
+//! - [`client`]: a TLS client with ALPN, blocking and asynchronous, and HTTP requests on it.
 //!
 //! # A server
 //!
@@ -65,9 +67,11 @@
 //! | `h1` | yes | [`worker::http1`] and [`Protocol::http1`], by hyper |
 //! | `h2` | yes | [`worker::http2`] and [`Protocol::h2`], by hyper |
 //! | `websocket` | yes | the WebSocket echo of [`Protocol::http1`]; implies `h1` |
-//! | `client` | yes | [`client`], with the public web's roots |
+//! | `client` | yes | [`client`], blocking and over any asynchronous I/O, with the public web's roots |
 //! | `cli` | yes | the program `handfast`; implies `h1`, `h2` and `websocket` |
-//! | `tokio` | no | `Builder::runtime`: enters a tokio runtime on every shard and worker thread |
+//! | `tokio` | no | `Builder::runtime`: enters a tokio runtime on every shard and worker thread; `interop`; with `client`, `Client::connect_async` |
+//! | `axum` | no | `interop::Incoming` is what `axum::serve` listens on; implies `tokio` |
+//! | `client-http` | no | `client::http`: requests over `h2` and `http/1.1`, by hyper; implies `client`, `tokio`, `h1` and `h2` |
 //!
 //! With none of them there is the engine with the hand-off, protocols as async functions, and no hyper.
 //!
@@ -233,6 +237,7 @@
 //!
 //! [`Transport`]: transport::Transport
 
+mod buffer;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod crypto;
@@ -242,6 +247,8 @@ pub mod handshake;
 #[cfg(any(feature = "h1", feature = "h2"))]
 mod http;
 pub mod identity;
+#[cfg(feature = "tokio")]
+pub mod interop;
 pub mod limits;
 pub mod metrics;
 pub mod peer;
@@ -249,6 +256,7 @@ mod protocol;
 pub mod selection;
 pub mod shard;
 pub mod time;
+mod tls_stream;
 pub mod transport;
 #[cfg(feature = "websocket")]
 pub mod websocket;
@@ -266,3 +274,4 @@ pub use limits::Limits;
 pub use protocol::Protocol;
 pub use rustls;
 pub use shard::{Local, Mailbox, Negotiated, Parts, Stream, Worker};
+pub use tls_stream::{Backlog, TlsStream};

@@ -9,6 +9,7 @@ mod gnutls;
 mod listeners;
 mod measuring;
 mod openssl;
+mod our_client;
 mod peers;
 mod s_client;
 mod server;

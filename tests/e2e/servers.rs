@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 
-use handfast::client::{Client, ClientError, Roots};
+use handfast::client::{Client, ClientBuilder, ClientError, Roots};
 use handfast::handshake::TlsVersions;
 use handfast_tests::binaries::handfast_load;
 use handfast_tests::certificates::make;
@@ -16,10 +16,10 @@ use crate::measuring::{SHORT, good_load, load};
 use crate::server::{Files, text, until};
 
 /// A server of somebody else's, with a certificate of ours for `localhost` and 127.0.0.1.
-struct Foreign {
+pub(crate) struct Foreign {
     process: Process,
-    addr: SocketAddr,
-    files: Files,
+    pub(crate) addr: SocketAddr,
+    pub(crate) files: Files,
     _scratch: Scratch,
 }
 
@@ -28,25 +28,33 @@ impl Foreign {
         self.addr.to_string()
     }
 
-    fn client(&self, alpn: &'static str) -> handfast::client::ClientBuilder {
-        Client::builder().alpn([alpn]).roots(Roots::file(&self.files.cert))
+    /// A client that trusts it.
+    pub(crate) fn trusting(&self) -> ClientBuilder {
+        Client::builder().roots(Roots::file(&self.files.cert))
+    }
+
+    fn client(&self, alpn: &'static str) -> ClientBuilder {
+        self.trusting().alpn([alpn])
     }
 }
 
+/// The server name for which nginx asks clients for a certificate; it takes its own.
+pub(crate) const ASKING: &str = "asking.example";
+
 /// nginx in the foreground, with TLS on `tls` and without on `plain`.
-struct Nginx {
-    tls: Foreign,
+pub(crate) struct Nginx {
+    pub(crate) tls: Foreign,
     plain: SocketAddr,
 }
 
-fn nginx() -> Option<Nginx> {
+pub(crate) fn nginx() -> Option<Nginx> {
     let nginx = Peer::Nginx.installed()?;
     // It cannot tell us which free ports it took; so we take two and give them up, and somebody else may be faster.
     for _ in 0..10 {
         let free = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port"));
         let [addr, plain] = free.map(|listener| listener.local_addr().expect("an address"));
         let scratch = Scratch::new();
-        let files = Files::new(&scratch, "nginx", make(&["localhost", "127.0.0.1"]));
+        let files = Files::new(&scratch, "nginx", make(&["localhost", "127.0.0.1", ASKING]));
         let (dir, pid) = (scratch.path(""), scratch.path("nginx.pid"));
         let config = scratch.file("nginx.conf", nginx_config(text(&dir), addr, plain, &files));
         let process = Process::start(nginx.command().args(["-p", text(&dir), "-c", text(&config)]));
@@ -76,13 +84,19 @@ fn nginx_config(dir: &str, addr: SocketAddr, plain: SocketAddr, files: &Files) -
                  ssl_certificate {cert}; ssl_certificate_key {key}; ssl_protocols TLSv1.2 TLSv1.3;
                  location / {{ default_type text/plain; return 200 \"$server_protocol $ssl_protocol\\n\"; }}
              }}
+             server {{
+                 listen {addr} ssl http2; server_name {ASKING};
+                 ssl_certificate {cert}; ssl_certificate_key {key}; ssl_protocols TLSv1.2 TLSv1.3;
+                 ssl_client_certificate {cert}; ssl_verify_client on;
+                 location / {{ default_type text/plain; return 200 \"$ssl_client_verify $ssl_session_reused\"; }}
+             }}
              server {{ listen {plain}; }}
          }}"
     )
 }
 
 /// `openssl s_server`, one connection after the other.
-fn s_server(args: &[&str]) -> Option<Foreign> {
+pub(crate) fn s_server(args: &[&str]) -> Option<Foreign> {
     let openssl = Peer::OpenSsl.installed()?;
     let scratch = Scratch::new();
     let files = Files::new(&scratch, "s_server", make(&["localhost", "127.0.0.1"]));
@@ -96,7 +110,7 @@ fn s_server(args: &[&str]) -> Option<Foreign> {
 }
 
 /// One request over HTTP/1.x; the whole answer.
-fn get(connection: &mut handfast::client::Connection) -> String {
+pub(crate) fn get(connection: &mut handfast::client::Connection) -> String {
     connection.socket().set_read_timeout(Some(BOUND)).expect("a time limit");
     connection.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").expect("sent");
     let mut answer = Vec::new();

@@ -10,12 +10,15 @@ use rustls::client::{Resumption, danger::ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion, version};
+use rustls::sign::SingleCertAndKey;
+use rustls::{ClientConfig, KeyLog, RootCertStore, SupportedProtocolVersion, version};
 
 use super::Client;
 use super::error::{ClientError, RootsProblem};
 use super::insecure::Unverified;
+use super::key_log::KeyLogFile;
 use crate::handshake::TlsVersions;
+use crate::identity::Identity;
 
 /// No list of roots comes near it; a device or a log file named by mistake does.
 const ROOTS_FILE_BYTES_MAX: u64 = 16 << 20;
@@ -67,8 +70,18 @@ pub struct ClientBuilder {
     versions: TlsVersions,
     provider: Option<Arc<CryptoProvider>>,
     resume: bool,
+    identity: Option<Identity>,
+    key_log: KeyLogTo,
     connect_timeout: Duration,
     handshake_timeout: Duration,
+}
+
+/// Where the secrets of connections go.
+#[derive(Clone, Debug)]
+enum KeyLogTo {
+    Nowhere,
+    File(PathBuf),
+    Other(Arc<dyn KeyLog>),
 }
 
 impl Default for ClientBuilder {
@@ -79,6 +92,8 @@ impl Default for ClientBuilder {
             versions: TlsVersions::default(),
             provider: None,
             resume: true,
+            identity: None,
+            key_log: KeyLogTo::Nowhere,
             connect_timeout: Duration::from_secs(10),
             handshake_timeout: Duration::from_secs(10),
         }
@@ -116,6 +131,31 @@ impl ClientBuilder {
         Self { resume, ..self }
     }
 
+    /// The certificate to show to servers that ask for one (RFC 8446 section 4.3.2); without it they are shown none.
+    pub fn identity(self, identity: Identity) -> Self {
+        Self { identity: Some(identity), ..self }
+    }
+
+    /// Tells the secrets of every connection to `key_log`. Whoever has them can read what was recorded of it.
+    pub fn key_log(self, key_log: Arc<dyn KeyLog>) -> Self {
+        Self { key_log: KeyLogTo::Other(key_log), ..self }
+    }
+
+    /// Appends the secrets of every connection to a file, as NSS, Wireshark and curl know it. Whoever has it can read
+    /// what was recorded of them; a file that is made here is its owner's alone.
+    pub fn key_log_file(self, path: impl Into<PathBuf>) -> Self {
+        Self { key_log: KeyLogTo::File(path.into()), ..self }
+    }
+
+    /// As [`key_log_file`](Self::key_log_file), with the file that the environment variable `SSLKEYLOGFILE` names;
+    /// nothing is logged when it names none. Nobody but this looks at that variable.
+    pub fn key_log_from_env(self) -> Self {
+        match std::env::var_os("SSLKEYLOGFILE") {
+            Some(path) if !path.is_empty() => self.key_log_file(path),
+            _ => self,
+        }
+    }
+
     /// How long connecting to one address may take: 10 seconds unless said otherwise.
     pub fn connect_timeout(self, timeout: Duration) -> Self {
         Self { connect_timeout: timeout, ..self }
@@ -129,7 +169,8 @@ impl ClientBuilder {
     /// Checks everything.
     ///
     /// # Errors
-    /// The roots cannot be read, an ALPN protocol ID is empty or too long, or rustls refuses the combination.
+    /// The roots cannot be read, the key log cannot be written, an ALPN protocol ID is empty or too long, or rustls
+    /// refuses the combination.
     pub fn build(self) -> Result<Client, ClientError> {
         if let Some(id) = self.alpn.iter().find(|id| !(1..=255).contains(&id.len())) {
             return Err(ClientError::AlpnId { len: id.len() });
@@ -155,7 +196,18 @@ impl ClientBuilder {
                 .dangerous()
                 .with_custom_certificate_verifier(Arc::new(Unverified::new(provider)) as Arc<dyn ServerCertVerifier>),
         };
-        let mut config = builder.with_no_client_auth();
+        let mut config = match &self.identity {
+            None => builder.with_no_client_auth(),
+            Some(identity) => {
+                let shown = SingleCertAndKey::from(Arc::clone(identity.certified_key()));
+                builder.with_client_cert_resolver(Arc::new(shown))
+            }
+        };
+        match &self.key_log {
+            KeyLogTo::Nowhere => {}
+            KeyLogTo::File(path) => config.key_log = Arc::new(KeyLogFile::open(path)?),
+            KeyLogTo::Other(key_log) => config.key_log = Arc::clone(key_log),
+        }
         config.alpn_protocols.clone_from(&self.alpn);
         if !self.resume {
             config.resumption = Resumption::disabled();
@@ -176,7 +228,7 @@ impl ClientBuilder {
     }
 }
 
-/// A checked configuration: the blocking client's, and any other's.
+/// A checked configuration: of blocking and of asynchronous connections.
 #[derive(Clone, Debug)]
 pub(super) struct Config {
     pub(super) tls: Arc<ClientConfig>,

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{CipherSuite, ClientConnection, HandshakeKind, NamedGroup, ProtocolVersion};
+use rustls::{CipherSuite, ClientConnection, NamedGroup, ProtocolVersion};
 
 use super::config::Config;
-use super::error::{ClientError, Phase};
+use super::error::{ClientError, Failure};
+use crate::handshake::facts;
 
 /// A TLS connection that reads and writes plaintext, and blocks.
 ///
@@ -32,11 +33,9 @@ impl Connection {
         let (socket, addr) = connect(addresses, config.connect_timeout)?;
         let tls = ClientConnection::new(Arc::clone(&config.tls), server_name.clone()).map_err(ClientError::Config)?;
         let mut connection = Self { tls, socket };
-        connection.handshake(config.handshake_timeout).map_err(|failure| match failure {
-            Failure::Tls(error) => ClientError::of_tls(error, addr, &server_name, &config.tls.alpn_protocols),
-            Failure::Closed => ClientError::Closed { addr },
-            Failure::Io(error) => ClientError::of_io(error, addr, Phase::Handshake, config.handshake_timeout),
-        })?;
+        let (tls, timeout) = (&config.tls, config.handshake_timeout);
+        let shaken = connection.handshake(timeout);
+        shaken.map_err(|failure| ClientError::of_handshake(failure, Some(addr), &server_name, tls, timeout))?;
         Ok(connection)
     }
 
@@ -75,19 +74,19 @@ impl Connection {
     /// The cipher suite.
     #[must_use]
     pub fn cipher_suite(&self) -> Option<CipherSuite> {
-        self.tls.negotiated_cipher_suite().map(|s| s.suite())
+        facts::cipher_suite(&self.tls)
     }
 
     /// The key exchange group; `None` for a resumed TLS 1.2 session, which has no key exchange.
     #[must_use]
     pub fn group(&self) -> Option<NamedGroup> {
-        self.tls.negotiated_key_exchange_group().map(|g| g.name())
+        facts::group(&self.tls)
     }
 
     /// Whether an earlier session was resumed.
     #[must_use]
     pub fn resumed(&self) -> bool {
-        self.tls.handshake_kind() == Some(HandshakeKind::Resumed)
+        facts::resumed(&self.tls)
     }
 
     /// The server's certificates, its own first; for a resumed session, those of the first one.
@@ -146,13 +145,6 @@ impl Write for Connection {
     }
 }
 
-/// How a handshake ended early.
-enum Failure {
-    Tls(rustls::Error),
-    Io(io::Error),
-    Closed,
-}
-
 fn connect(addresses: &[SocketAddr], timeout: Duration) -> Result<(TcpStream, SocketAddr), ClientError> {
     let mut last = None;
     for addr in addresses {
@@ -162,7 +154,7 @@ fn connect(addresses: &[SocketAddr], timeout: Duration) -> Result<(TcpStream, So
                 let _ = socket.set_nodelay(true);
                 return Ok((socket, *addr));
             }
-            Err(e) => last = Some(ClientError::of_io(e, *addr, Phase::Connect, timeout)),
+            Err(e) => last = Some(ClientError::of_connect(e, *addr, timeout)),
         }
     }
     Err(last.unwrap_or(ClientError::UnknownHost { host: String::new(), reason: None }))

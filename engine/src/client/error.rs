@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
-use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
+use rustls::{AlertDescription, CertificateError, ClientConfig, Error, InvalidMessage};
 
 use crate::error::Culprit;
 
@@ -61,6 +61,13 @@ pub enum ClientError {
         /// What is wrong.
         problem: RootsProblem,
     },
+    /// The file for the key log cannot be written.
+    KeyLog {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        kind: io::ErrorKind,
+    },
     /// rustls refuses the configuration.
     Config(Error),
     /// The host has no address.
@@ -77,8 +84,8 @@ pub enum ClientError {
     },
     /// It took too long.
     TimedOut {
-        /// Where.
-        addr: SocketAddr,
+        /// Where, if the client connected itself.
+        addr: Option<SocketAddr>,
         /// What took too long.
         phase: Phase,
         /// How long it was allowed to take.
@@ -86,15 +93,15 @@ pub enum ClientError {
     },
     /// The server reset the connection.
     Reset {
-        /// Where.
-        addr: SocketAddr,
+        /// Where, if the client connected itself.
+        addr: Option<SocketAddr>,
         /// When.
         phase: Phase,
     },
     /// The server closed the connection before the handshake was over, and sent no alert.
     Closed {
-        /// Where.
-        addr: SocketAddr,
+        /// Where, if the client connected itself.
+        addr: Option<SocketAddr>,
     },
     /// The server's certificate does not hold.
     NotTrusted {
@@ -108,41 +115,59 @@ pub enum ClientError {
         /// What was offered.
         offered: Vec<String>,
     },
+    /// The server chose an ALPN protocol that was offered and is not HTTP: offer `h2` and `http/1.1` alone.
+    #[cfg(feature = "client-http")]
+    NotHttp {
+        /// What it chose.
+        protocol: String,
+    },
+    /// The connection broke before HTTP could begin.
+    #[cfg(feature = "client-http")]
+    Http(hyper::Error),
     /// The server and we have no TLS version, suite or group in common.
     Incompatible {
-        /// Where.
-        addr: SocketAddr,
+        /// Where, if the client connected itself.
+        addr: Option<SocketAddr>,
         /// What rustls says.
         reason: Error,
     },
     /// The server does not speak TLS.
     NotTls {
-        /// Where.
-        addr: SocketAddr,
+        /// Where, if the client connected itself.
+        addr: Option<SocketAddr>,
     },
     /// The server refused with this alert.
     Alert {
-        /// Where.
-        addr: SocketAddr,
+        /// Where, if the client connected itself.
+        addr: Option<SocketAddr>,
         /// Which.
         alert: AlertDescription,
     },
     /// The server broke TLS's rules.
     Tls {
-        /// Where.
-        addr: SocketAddr,
+        /// Where, if the client connected itself.
+        addr: Option<SocketAddr>,
         /// What rustls says.
         reason: Error,
     },
     /// The network or this machine failed otherwise.
     Io {
-        /// Where.
-        addr: SocketAddr,
+        /// Where, if the client connected itself.
+        addr: Option<SocketAddr>,
         /// When.
         phase: Phase,
         /// How.
         reason: io::Error,
     },
+}
+
+/// How a handshake ended early.
+#[derive(Debug)]
+pub(super) enum Failure {
+    Config(Error),
+    Tls(Error),
+    Io(io::Error),
+    Closed,
 }
 
 impl ClientError {
@@ -154,6 +179,7 @@ impl ClientError {
             | Self::ServerName { .. }
             | Self::AlpnId { .. }
             | Self::Roots { .. }
+            | Self::KeyLog { .. }
             | Self::Config(_)
             | Self::UnknownHost { .. } => Culprit::Config,
             Self::Io { .. } => Culprit::Local,
@@ -161,10 +187,32 @@ impl ClientError {
         }
     }
 
-    pub(super) fn of_io(error: io::Error, addr: SocketAddr, phase: Phase, after: Duration) -> Self {
+    /// A handshake over `config` that failed, with `addr` if that is known.
+    pub(super) fn of_handshake(
+        failure: Failure,
+        addr: Option<SocketAddr>,
+        name: &ServerName<'_>,
+        tls: &ClientConfig,
+        timeout: Duration,
+    ) -> Self {
+        match failure {
+            Failure::Config(error) => Self::Config(error),
+            Failure::Tls(error) => Self::of_tls(error, addr, name, &tls.alpn_protocols),
+            Failure::Closed => Self::Closed { addr },
+            Failure::Io(error) => Self::of_io(error, addr, Phase::Handshake, timeout),
+        }
+    }
+
+    pub(super) fn of_connect(error: io::Error, addr: SocketAddr, after: Duration) -> Self {
+        match error.kind() {
+            io::ErrorKind::ConnectionRefused => Self::Refused { addr },
+            _ => Self::of_io(error, Some(addr), Phase::Connect, after),
+        }
+    }
+
+    fn of_io(error: io::Error, addr: Option<SocketAddr>, phase: Phase, after: Duration) -> Self {
         use io::ErrorKind as Kind;
         match error.kind() {
-            Kind::ConnectionRefused => Self::Refused { addr },
             // A socket's timeout shows as one or the other.
             Kind::TimedOut | Kind::WouldBlock => Self::TimedOut { addr, phase, after },
             Kind::ConnectionReset | Kind::ConnectionAborted | Kind::BrokenPipe => Self::Reset { addr, phase },
@@ -172,7 +220,7 @@ impl ClientError {
         }
     }
 
-    pub(super) fn of_tls(error: Error, addr: SocketAddr, name: &ServerName<'_>, offered: &[Vec<u8>]) -> Self {
+    fn of_tls(error: Error, addr: Option<SocketAddr>, name: &ServerName<'_>, offered: &[Vec<u8>]) -> Self {
         match error {
             Error::InvalidCertificate(reason) => Self::NotTrusted { server_name: name.to_str().into_owned(), reason },
             Error::AlertReceived(AlertDescription::NoApplicationProtocol) => Self::NoApplicationProtocol {
@@ -219,16 +267,20 @@ impl fmt::Display for ClientError {
             Self::AlpnId { len } => write!(f, "an ALPN protocol ID of {len} bytes: it must have 1 to 255"),
             Self::Roots { path: Some(path), problem } => write!(f, "roots file {}: {problem}", path.display()),
             Self::Roots { path: None, problem } => write!(f, "the list of roots {problem}"),
+            Self::KeyLog { path, kind } => {
+                write!(f, "key log {} cannot be written: {kind}; name a file that may be", path.display())
+            }
             Self::Config(e) => write!(f, "TLS configuration: {e}"),
             Self::UnknownHost { host, reason: Some(e) } => write!(f, "host `{host}` is not known: {e}"),
             Self::UnknownHost { host, reason: None } => write!(f, "host `{host}` has no address"),
             Self::Refused { addr } => write!(f, "{addr} refused: nothing listens there; is the server running?"),
             Self::TimedOut { addr, phase, after } => {
-                write!(f, "{addr} did not finish the {phase} within {after:?}; is it reachable and not overloaded?")
+                let at = At(*addr);
+                write!(f, "{at} did not finish the {phase} within {after:?}; is it reachable and not overloaded?")
             }
-            Self::Reset { addr, phase } => write!(f, "{addr} reset the connection during the {phase}"),
+            Self::Reset { addr, phase } => write!(f, "{} reset the connection during the {phase}", At(*addr)),
             Self::Closed { addr } => {
-                write!(f, "{addr} closed the connection during the TLS handshake; does it speak TLS there?")
+                write!(f, "{} closed the connection during the TLS handshake; does it speak TLS there?", At(*addr))
             }
             Self::NotTrusted { server_name, reason } => write!(
                 f,
@@ -239,13 +291,22 @@ impl fmt::Display for ClientError {
                 "the server speaks none of the ALPN protocols offered ({}): offer another",
                 if offered.is_empty() { "none".to_owned() } else { offered.join(", ") }
             ),
-            Self::Incompatible { addr, reason } => {
-                write!(f, "{addr} and we have no TLS parameters in common: {reason}; allow other versions")
+            #[cfg(feature = "client-http")]
+            Self::NotHttp { protocol } => {
+                write!(f, "the server chose `{protocol}`, which is not HTTP: offer h2 and http/1.1 alone")
             }
-            Self::NotTls { addr } => write!(f, "{addr} answered with something that is not TLS; is it the right port?"),
-            Self::Alert { addr, alert } => write!(f, "{addr} refused with the alert {alert:?}"),
-            Self::Tls { addr, reason } => write!(f, "{addr} broke TLS's rules: {reason}"),
-            Self::Io { addr, phase, reason } => write!(f, "{phase} with {addr} failed: {reason}"),
+            #[cfg(feature = "client-http")]
+            Self::Http(e) => write!(f, "the connection broke before HTTP could begin: {e}"),
+            Self::Incompatible { addr, reason } => {
+                let at = At(*addr);
+                write!(f, "{at} and we have no TLS parameters in common: {reason}; allow other versions")
+            }
+            Self::NotTls { addr } => {
+                write!(f, "{} answered with something that is not TLS; is it the right port?", At(*addr))
+            }
+            Self::Alert { addr, alert } => write!(f, "{} refused with the alert {alert:?}", At(*addr)),
+            Self::Tls { addr, reason } => write!(f, "{} broke TLS's rules: {reason}", At(*addr)),
+            Self::Io { addr, phase, reason } => write!(f, "{phase} with {} failed: {reason}", At(*addr)),
         }
     }
 }
@@ -254,8 +315,22 @@ impl std::error::Error for ClientError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Config(e) | Self::Incompatible { reason: e, .. } | Self::Tls { reason: e, .. } => Some(e),
+            #[cfg(feature = "client-http")]
+            Self::Http(e) => Some(e),
             Self::UnknownHost { reason: Some(e), .. } | Self::Io { reason: e, .. } => Some(e),
             _ => None,
+        }
+    }
+}
+
+/// The server, by its address if that is known.
+struct At(Option<SocketAddr>);
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(addr) => addr.fmt(f),
+            None => f.write_str("the server"),
         }
     }
 }

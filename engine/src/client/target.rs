@@ -1,5 +1,6 @@
 //! `host:port` as people write it.
 
+use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 
 use rustls::pki_types::ServerName;
@@ -10,7 +11,7 @@ use super::error::ClientError;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Target<'a> {
     pub(super) host: &'a str,
-    port: u16,
+    pub(super) port: u16,
 }
 
 impl<'a> Target<'a> {
@@ -27,8 +28,16 @@ impl<'a> Target<'a> {
     }
 
     pub(super) fn addresses(&self) -> Result<Vec<SocketAddr>, ClientError> {
+        self.found((self.host, self.port).to_socket_addrs())
+    }
+
+    /// What a resolver has answered for this host.
+    pub(super) fn found(
+        &self,
+        answer: io::Result<impl Iterator<Item = SocketAddr>>,
+    ) -> Result<Vec<SocketAddr>, ClientError> {
         let unknown = |reason| ClientError::UnknownHost { host: self.host.to_owned(), reason };
-        let found: Vec<_> = (self.host, self.port).to_socket_addrs().map_err(|e| unknown(Some(e)))?.collect();
+        let found: Vec<_> = answer.map_err(|e| unknown(Some(e)))?.collect();
         if found.is_empty() { Err(unknown(None)) } else { Ok(found) }
     }
 }

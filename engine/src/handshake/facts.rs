@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::{CipherSuite, HandshakeKind, NamedGroup, ProtocolVersion};
+use rustls::{CipherSuite, CommonState, HandshakeKind, NamedGroup, ProtocolVersion};
 
 use crate::peer::PeerAddr;
 use crate::time::Instant64;
@@ -66,7 +66,7 @@ pub(super) struct Background {
 
 impl Background {
     /// The facts of `conn`, which has finished its handshake.
-    pub(super) fn settle(self, conn: &rustls::CommonState, now: Instant64) -> HandshakeFacts {
+    pub(super) fn settle(self, conn: &CommonState, now: Instant64) -> HandshakeFacts {
         let alpn = conn.alpn_protocol().map(|id| {
             // The same bytes in every case but that of a bug; then the connection's word counts.
             if *id == *self.protocol { Arc::clone(&self.protocol) } else { Arc::from(id) }
@@ -76,9 +76,9 @@ impl Background {
             protocol: self.protocol,
             server_name: self.server_name,
             version: conn.protocol_version().unwrap_or(ProtocolVersion::Unknown(0)),
-            cipher_suite: conn.negotiated_cipher_suite().map_or(CipherSuite::Unknown(0), |s| s.suite()),
-            group: conn.negotiated_key_exchange_group().map(|g| g.name()),
-            resumed: conn.handshake_kind() == Some(HandshakeKind::Resumed),
+            cipher_suite: cipher_suite(conn).unwrap_or(CipherSuite::Unknown(0)),
+            group: group(conn),
+            resumed: resumed(conn),
             peer: self.peer,
             accepted_at: self.accepted_at,
             hello_at: self.hello_at,
@@ -86,4 +86,19 @@ impl Background {
             index: self.index,
         }
     }
+}
+
+/// The cipher suite of `conn`, once it is settled.
+pub(crate) fn cipher_suite(conn: &CommonState) -> Option<CipherSuite> {
+    conn.negotiated_cipher_suite().map(|s| s.suite())
+}
+
+/// The key exchange group of `conn`, once it is settled; a resumed TLS 1.2 session has none.
+pub(crate) fn group(conn: &CommonState) -> Option<NamedGroup> {
+    conn.negotiated_key_exchange_group().map(|g| g.name())
+}
+
+/// Whether `conn` has resumed an earlier session.
+pub(crate) fn resumed(conn: &CommonState) -> bool {
+    conn.handshake_kind() == Some(HandshakeKind::Resumed)
 }

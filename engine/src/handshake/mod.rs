@@ -3,7 +3,7 @@
 //! [`hello`] reads the ClientHello, [`Live`] finds protocol and configuration for it, [`Handshake`] goes from the
 //! first byte to [`Finished`], and [`Session`] is the TLS connection from there on.
 
-mod facts;
+pub(crate) mod facts;
 pub mod hello;
 mod live;
 mod machine;

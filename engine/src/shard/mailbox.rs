@@ -63,6 +63,7 @@ pub(super) enum Undelivered {
 /// [`Limits::hand_off_wait`](crate::Limits::hand_off_wait).
 #[derive(Clone)]
 pub struct Mailbox {
+    // Before `wake`, as fields are dropped in this order: when the last `wake` goes there is no sender any more.
     sender: Sender<Negotiated>,
     wake: Option<Arc<dyn Wake>>,
 }

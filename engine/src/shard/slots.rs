@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::stream::{Buffer, Ended, Shared};
+use super::stream::{Ended, Shared};
 use super::timers::TimerKey;
+use crate::buffer::Buffer;
 use crate::handshake::{Finished, Handshake, Session};
 use crate::time::Instant64;
 use crate::transport::ConnId;

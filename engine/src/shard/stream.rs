@@ -10,53 +10,10 @@ use std::task::{Context, Poll, Waker};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::services::{Services, lock};
+use crate::buffer::Buffer;
 use crate::handshake::HandshakeFacts;
 use crate::limits::Limits;
 use crate::transport::ConnId;
-
-/// A drained buffer that grew beyond this gives its memory back.
-const KEEP_BYTES: usize = 1024;
-
-/// Bytes that come in at the back and go out at the front.
-#[derive(Debug, Default)]
-pub(super) struct Buffer {
-    pub(super) bytes: Vec<u8>,
-    start: usize,
-}
-
-impl Buffer {
-    pub(super) const fn new(bytes: Vec<u8>) -> Self {
-        Self { bytes, start: 0 }
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.bytes.len() - self.start
-    }
-
-    pub(super) fn front(&self) -> &[u8] {
-        &self.bytes[self.start..]
-    }
-
-    /// Takes everything out.
-    fn take(&mut self) -> Vec<u8> {
-        let start = mem::take(&mut self.start);
-        let mut bytes = mem::take(&mut self.bytes);
-        bytes.drain(..start);
-        bytes
-    }
-
-    pub(super) fn consume(&mut self, n: usize) {
-        self.start += n;
-        if self.start == self.bytes.len() {
-            self.start = 0;
-            if self.bytes.capacity() > KEEP_BYTES {
-                self.bytes = Vec::new();
-            } else {
-                self.bytes.clear();
-            }
-        }
-    }
-}
 
 /// How the received direction ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -318,16 +275,4 @@ mod tests {
 
     const fn is_send<T: Send>() {}
     const _: () = is_send::<Stream>();
-
-    #[test]
-    fn a_drained_buffer_gives_large_memory_back_and_keeps_small() {
-        let mut small = Buffer::new(vec![1; 100]);
-        small.consume(40);
-        assert_eq!((small.len(), small.front().len()), (60, 60));
-        small.consume(60);
-        assert!(small.bytes.capacity() >= 100);
-        let mut large = Buffer::new(vec![1; KEEP_BYTES + 1]);
-        large.consume(KEEP_BYTES + 1);
-        assert_eq!(large.bytes.capacity(), 0);
-    }
 }

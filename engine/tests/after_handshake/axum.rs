@@ -12,7 +12,6 @@ use handfast::{HandshakeFacts, Http, Placement};
 
 use crate::curl::curl;
 use crate::harness::{PLACEMENTS, Server, TempFile, pattern};
-use crate::websocket::open;
 
 fn application() -> Router {
     Router::new()
@@ -80,7 +79,7 @@ fn handler_upgrades_to_a_websocket() {
     let runtime = runtime();
     for placement in PLACEMENTS {
         let server = serve(placement, &runtime);
-        let mut socket = open(&server);
+        let mut socket = tungstenite::client("wss://localhost/ws", server.connect("http/1.1")).unwrap().0;
         for message in [tungstenite::Message::text("up"), tungstenite::Message::binary(pattern(100_000))] {
             socket.send(message.clone()).unwrap();
             assert_eq!(socket.read().unwrap(), message);

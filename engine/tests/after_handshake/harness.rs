@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use handfast::client::{Client, Connection, Roots};
+use handfast::client::{Client, ClientBuilder, Connection, Roots};
 use handfast::identity::{CertificateSet, Identity};
 use handfast::metrics::Metrics;
 use handfast::rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -32,6 +32,10 @@ impl Certificate {
             key: PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into()),
         }
     }
+
+    pub(crate) fn private_key(&self) -> PrivateKeyDer<'static> {
+        self.key.clone_key()
+    }
 }
 
 pub(crate) struct Server {
@@ -50,11 +54,8 @@ impl Server {
         configure: impl FnOnce(Builder) -> Builder,
     ) -> Self {
         let certificate = Certificate::new();
-        let identity = Identity::from_der(
-            vec![certificate.der.clone()],
-            certificate.key.clone_key(),
-            &handfast::crypto::provider(),
-        );
+        let identity =
+            Identity::from_der(vec![certificate.der.clone()], certificate.private_key(), &handfast::crypto::provider());
         let mut builder = Engine::builder()
             .listen(SocketAddr::from(([127, 0, 0, 1], 0)))
             .shards(1)
@@ -79,9 +80,13 @@ impl Server {
         self.handle().metrics()
     }
 
+    /// A client that trusts this server.
+    pub(crate) fn trusting(&self) -> ClientBuilder {
+        Client::builder().roots(Roots::certificates([self.certificate.der.clone()]))
+    }
+
     pub(crate) fn client(&self, alpn: &str) -> Client {
-        let roots = Roots::certificates([self.certificate.der.clone()]);
-        Client::builder().alpn([alpn]).roots(roots).build().unwrap()
+        self.trusting().alpn([alpn]).build().unwrap()
     }
 
     pub(crate) fn connect(&self, alpn: &str) -> Connection {
@@ -144,4 +149,10 @@ impl Drop for TempFile {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.0);
     }
+}
+
+/// A runtime with threads, I/O and time.
+#[cfg(feature = "tokio")]
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }

@@ -1,14 +1,23 @@
 //! What happens after the handshake, over real sockets: workers, hand-off, drain, and the client.
 
+#[cfg(feature = "client-http")]
+mod async_client;
 #[cfg(feature = "tokio")]
 mod axum;
+#[cfg(feature = "axum")]
+mod axum_serve;
 mod client;
+#[cfg(feature = "client-http")]
+mod client_http;
 mod curl;
 mod hand_off;
 mod harness;
 mod http1;
 mod http2;
+#[cfg(feature = "tokio")]
+mod interop;
 mod own_protocol;
 #[cfg(feature = "tokio")]
 mod runtime;
+mod tls_stream;
 mod websocket;
