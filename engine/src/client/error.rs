@@ -19,6 +19,8 @@ pub enum Phase {
     Connect,
     /// The TLS handshake.
     Handshake,
+    /// The opening of a WebSocket.
+    Opening,
 }
 
 /// What is wrong with the roots.
@@ -124,6 +126,15 @@ pub enum ClientError {
     /// The connection broke before HTTP could begin.
     #[cfg(feature = "client-http")]
     Http(hyper::Error),
+    /// The URL of a WebSocket is not written as `wss://host/path`.
+    #[cfg(all(feature = "client-http", feature = "websocket"))]
+    Url {
+        /// What was given.
+        text: String,
+    },
+    /// The server is there, and the WebSocket did not open.
+    #[cfg(all(feature = "client-http", feature = "websocket"))]
+    WebSocket(crate::websocket::client::OpenError),
     /// The server and we have no TLS version, suite or group in common.
     Incompatible {
         /// Where, if the client connected itself.
@@ -183,6 +194,10 @@ impl ClientError {
             | Self::Config(_)
             | Self::UnknownHost { .. } => Culprit::Config,
             Self::Io { .. } => Culprit::Local,
+            #[cfg(all(feature = "client-http", feature = "websocket"))]
+            Self::Url { .. } => Culprit::Config,
+            #[cfg(all(feature = "client-http", feature = "websocket"))]
+            Self::WebSocket(e) => e.culprit(),
             _ => Culprit::Peer,
         }
     }
@@ -244,6 +259,7 @@ impl fmt::Display for Phase {
         f.write_str(match self {
             Self::Connect => "connect",
             Self::Handshake => "TLS handshake",
+            Self::Opening => "opening of the WebSocket",
         })
     }
 }
@@ -297,6 +313,10 @@ impl fmt::Display for ClientError {
             }
             #[cfg(feature = "client-http")]
             Self::Http(e) => write!(f, "the connection broke before HTTP could begin: {e}"),
+            #[cfg(all(feature = "client-http", feature = "websocket"))]
+            Self::Url { text } => write!(f, "`{text}` is no URL of a WebSocket: write `wss://host/path`"),
+            #[cfg(all(feature = "client-http", feature = "websocket"))]
+            Self::WebSocket(e) => e.fmt(f),
             Self::Incompatible { addr, reason } => {
                 let at = At(*addr);
                 write!(f, "{at} and we have no TLS parameters in common: {reason}; allow other versions")
@@ -317,6 +337,8 @@ impl std::error::Error for ClientError {
             Self::Config(e) | Self::Incompatible { reason: e, .. } | Self::Tls { reason: e, .. } => Some(e),
             #[cfg(feature = "client-http")]
             Self::Http(e) => Some(e),
+            #[cfg(all(feature = "client-http", feature = "websocket"))]
+            Self::WebSocket(e) => e.source(),
             Self::UnknownHost { reason: Some(e), .. } | Self::Io { reason: e, .. } => Some(e),
             _ => None,
         }

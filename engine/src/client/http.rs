@@ -49,8 +49,8 @@ use super::target::{Target, server_name};
 use super::tokio::{open, resolve};
 use super::{Client, ClientStream};
 
-const H2: &[u8] = b"h2";
-const HTTP1: &[u8] = b"http/1.1";
+pub(super) const H2: &[u8] = b"h2";
+pub(super) const HTTP1: &[u8] = b"http/1.1";
 
 /// A request's content, of whatever kind.
 type Content = UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>;
@@ -245,7 +245,7 @@ impl fmt::Debug for HttpConnection {
 }
 
 /// The client's TLS, with HTTP's protocols if it names none of its own. Sessions are kept in the same place.
-fn offering_http(config: &Config) -> Arc<ClientConfig> {
+pub(super) fn offering_http(config: &Config) -> Arc<ClientConfig> {
     if !config.tls.alpn_protocols.is_empty() {
         return Arc::clone(&config.tls);
     }

@@ -35,6 +35,8 @@ mod key_log;
 mod target;
 #[cfg(feature = "tokio")]
 mod tokio;
+#[cfg(all(feature = "client-http", feature = "websocket"))]
+mod websocket;
 
 use std::net::SocketAddr;
 

@@ -9,6 +9,8 @@ mod axum_serve;
 mod client;
 #[cfg(feature = "client-http")]
 mod client_http;
+#[cfg(feature = "client-http")]
+mod client_websocket;
 mod curl;
 mod hand_off;
 mod harness;
