@@ -12,7 +12,7 @@ use handfast::{HandshakeFacts, Http, Placement};
 
 use crate::curl::curl;
 use crate::harness::{PLACEMENTS, Server, TempFile, pattern};
-use crate::websocket::open;
+use crate::websocket::tungstenite::open;
 
 fn application() -> Router {
     Router::new()
