@@ -4,7 +4,7 @@ mod endings;
 mod exchanges;
 mod memory;
 mod opening;
-mod tungstenite;
+pub(crate) mod tungstenite;
 
 use std::future::Future;
 use std::sync::{Arc, mpsc};
