@@ -61,6 +61,14 @@ impl Write for HyperIo {
 /// [`ShardTimer`] gives it, and only a real clock can make the first.
 static ZERO: LazyLock<Instant> = LazyLock::new(Instant::now);
 
+/// Longer than any connection lives, and short enough that hyper can add it to a point in time without a panic.
+const WAIT_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
+/// `wait` as hyper may have it.
+pub(super) fn bounded(wait: Duration) -> Duration {
+    wait.min(WAIT_MAX)
+}
+
 /// hyper's timer on a shard's clock.
 #[derive(Clone)]
 pub(super) struct ShardTimer(pub(super) Arc<Services>);
