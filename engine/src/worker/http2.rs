@@ -1,6 +1,7 @@
 //! `h2` (RFC 9113) by hyper.
 
 mod deadlines;
+mod head;
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -16,6 +17,7 @@ use hyper::service::{Service, service_fn};
 use hyper::{Request, Response};
 
 use deadlines::{Activity, ShardExecutor, Timed, Watched};
+use head::Heads;
 
 use super::hyper_io::{HyperIo, ShardTimer, bounded};
 use super::{Connection, Start, facts, until_done};
@@ -25,6 +27,8 @@ use crate::shard::{Stream, Worker};
 const FRAME_BYTES: RangeInclusive<u32> = 1 << 14..=(1 << 24) - 1;
 /// RFC 9113 section 6.9.1.
 const WINDOW_BYTES_MAX: u32 = (1 << 31) - 1;
+/// Nothing but WINDOW_UPDATE changes a connection's window, so it cannot be made smaller (RFC 9113 section 6.9.2).
+const CONNECTION_WINDOW_BYTES_MIN: u32 = (1 << 16) - 1;
 
 /// What an `h2` connection is allowed.
 ///
@@ -49,13 +53,13 @@ pub struct Options {
     /// one stream that is not read leaves room for others. Met: the client has to wait with this stream;
     /// `FLOW_CONTROL_ERROR` resets it if it does not.
     pub stream_window_bytes: u32,
-    /// The same for all streams together, from 64 KiB - 1 to 2^31 - 1; 1 MiB, which is 80 Mbit/s at 100 ms. Met: the
+    /// The same for all streams together, from 65,535 to 2^31 - 1; 1 MiB, which is 80 Mbit/s at 100 ms. Met: the
     /// client has to wait; GOAWAY with `FLOW_CONTROL_ERROR` if it does not.
     pub connection_window_bytes: u32,
     /// Payload of one frame (RFC 9113 section 4.2), from 16 KiB to 16 MiB - 1; 16 KiB, which is one TLS record and
     /// keeps the read buffer small. Met: GOAWAY with `FRAME_SIZE_ERROR`.
     pub frame_bytes_max: u32,
-    /// Response bytes of one stream that wait for the client's window, at most 4 GiB - 1; 64 KiB. Met: the response's
+    /// Response bytes of one stream that wait for the client's window, from 1 to 4 GiB - 1; 64 KiB. Met: the response's
     /// body waits.
     pub send_buffer_bytes_max: usize,
     /// From the handshake to the client's preface with its SETTINGS (RFC 9113 section 3.4); 10 seconds, as for the
@@ -147,15 +151,17 @@ where
         .max_pending_accept_reset_streams(options.pending_resets_max)
         .max_local_error_reset_streams(options.local_resets_max)
         .initial_stream_window_size(options.stream_window_bytes.min(WINDOW_BYTES_MAX))
-        .initial_connection_window_size(options.connection_window_bytes.min(WINDOW_BYTES_MAX))
+        .initial_connection_window_size(
+            options.connection_window_bytes.clamp(CONNECTION_WINDOW_BYTES_MIN, WINDOW_BYTES_MAX),
+        )
         .max_frame_size(options.frame_bytes_max.clamp(*FRAME_BYTES.start(), *FRAME_BYTES.end()))
-        .max_send_buf_size(options.send_buffer_bytes_max.min(u32::MAX as usize))
+        .max_send_buf_size(options.send_buffer_bytes_max.clamp(1, u32::MAX as usize))
         .keep_alive_timeout(bounded(options.keep_alive_timeout));
     if options.keep_alive_interval < Duration::MAX {
         builder.keep_alive_interval(bounded(options.keep_alive_interval));
     }
     let io = Watched { io: HyperIo(stream), activity: Rc::clone(&activity) };
-    let connection = builder.serve_connection(io, service);
+    let connection = builder.serve_connection(io, Heads(service));
     let timed = Timed::new(connection, activity, options, |connection| connection.graceful_shutdown());
     until_done(timed, &local, Timed::leave)
 }

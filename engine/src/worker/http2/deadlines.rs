@@ -20,8 +20,13 @@ use crate::shard::{Services, Sleep};
 use crate::time::Instant64;
 use crate::worker::hyper_io::HyperIo;
 
-/// The client's connection preface with the header of its SETTINGS frame (RFC 9113 section 3.4).
-const PREFACE_BYTES: usize = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len() + 9;
+/// Where the client's first frame begins (RFC 9113 section 3.4).
+const FIRST_FRAME: usize = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
+/// The client's connection preface as far as the header of its SETTINGS frame.
+const PREFACE_BYTES: usize = FIRST_FRAME + 9;
+/// The type and the flag ACK of SETTINGS (RFC 9113 section 6.5).
+const SETTINGS: u8 = 4;
+const ACK: u8 = 1;
 
 /// What the deadlines of one connection go by.
 pub(super) struct Activity {
@@ -44,12 +49,18 @@ impl Activity {
         })
     }
 
-    fn read(&self, bytes: usize) {
+    /// Sees bytes go by; `false` when the first frame is not the SETTINGS that it must be, which the library does not
+    /// mind.
+    fn read(&self, bytes: &[u8]) -> bool {
         let left = self.preface_left.get();
-        if left > 0 {
-            self.preface_left.set(left.saturating_sub(bytes));
-            self.quiet_since.set(self.services.now());
+        if left == 0 {
+            return true;
         }
+        self.preface_left.set(left.saturating_sub(bytes.len()));
+        self.quiet_since.set(self.services.now());
+        let at = |offset: usize| bytes.get(offset.checked_sub(PREFACE_BYTES - left)?);
+        let (kind, flags) = (at(FIRST_FRAME + 3), at(FIRST_FRAME + 4));
+        kind.is_none_or(|&kind| kind == SETTINGS) && flags.is_none_or(|&flags| flags & ACK == 0)
     }
 
     fn open(self: &Rc<Self>) -> Open {
@@ -110,12 +121,14 @@ impl Read for Watched {
         cx: &mut Context<'_>,
         mut buf: ReadBufCursor<'_>,
     ) -> Poll<Result<(), io::Error>> {
-        self.io.0.poll_take(cx, |bytes| {
+        let mut right = true;
+        let polled = self.io.0.poll_take(cx, |bytes| {
             let n = bytes.len().min(buf.remaining());
             buf.put_slice(&bytes[..n]);
-            self.activity.read(n);
+            right = self.activity.read(&bytes[..n]);
             n
-        })
+        });
+        if right { polled } else { Poll::Ready(Err(io::ErrorKind::InvalidData.into())) }
     }
 }
 
