@@ -7,6 +7,8 @@ mod curl;
 mod hand_off;
 mod harness;
 mod http1;
+mod http1_content;
+mod http1_limits;
 mod http2;
 mod own_protocol;
 #[cfg(feature = "tokio")]
