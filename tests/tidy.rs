@@ -66,7 +66,8 @@ fn modules_look_down_only() {
         ("selection", &["crate::shard", "crate::transport", "crate::engine", "crate::handshake::Live"]),
         ("identity", &["crate::shard", "crate::transport", "crate::engine", "crate::handshake", "crate::selection"]),
         ("crypto", &["crate::shard", "crate::transport", "crate::engine", "crate::selection", "crate::identity"]),
-        ("shard", &["crate::engine", "crate::worker"]),
+        ("shard", &["crate::engine", "crate::worker", "crate::websocket"]),
+        ("websocket", &["crate::engine", "crate::worker", "crate::client", "crate::transport", "crate::protocol"]),
         ("worker", &["crate::engine", "crate::transport::tcp"]),
     ];
     for (module, forbidden) in upward {

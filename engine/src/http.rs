@@ -4,13 +4,23 @@ use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use hyper::body::{Body, Incoming};
 use hyper::service::Service;
 use hyper::{Request, Response};
 
+#[cfg(feature = "websocket")]
+use crate::handshake::HandshakeFacts;
 use crate::protocol::Protocol;
 use crate::shard::Worker;
+#[cfg(feature = "websocket")]
+use crate::websocket::{self, WebSocket};
 use crate::worker::{self, Connection};
+#[cfg(feature = "websocket")]
+use routes::Routes;
+
+#[cfg(feature = "websocket")]
+mod routes;
 
 /// What answers requests, whichever version of HTTP the client and the engine agree on.
 ///
@@ -30,6 +40,8 @@ pub struct Http {
     http1: worker::http1::Options,
     #[cfg(feature = "h2")]
     http2: worker::http2::Options,
+    #[cfg(feature = "websocket")]
+    routes: Routes,
 }
 
 impl Http {
@@ -40,7 +52,7 @@ impl Http {
         M: Fn(&Connection) -> S + Send + Sync + 'static,
         S: Service<Request<Incoming>, Response = Response<B>> + 'static,
         S::Error: Into<Box<dyn Error + Send + Sync>>,
-        B: Body + 'static,
+        B: Body<Data = Bytes> + 'static,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
         Self {
@@ -49,6 +61,8 @@ impl Http {
             http1: worker::http1::Options::default(),
             #[cfg(feature = "h2")]
             http2: worker::http2::Options::default(),
+            #[cfg(feature = "websocket")]
+            routes: Routes::default(),
         }
     }
 
@@ -57,10 +71,42 @@ impl Http {
     where
         S: tower_service::Service<Request<Incoming>, Response = Response<B>> + Clone + Send + Sync + 'static,
         S::Error: Into<Box<dyn Error + Send + Sync>>,
-        B: Body + 'static,
+        B: Body<Data = Bytes> + 'static,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
         Self::new(worker::tower(service))
+    }
+
+    /// Gives WebSockets that are opened at `path` to `handler`, over either version (RFC 6455, RFC 8441); see
+    /// [`worker::websocket::upgrade`]. Requests there that open none go to the service.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use axum::{Router, routing::get};
+    /// use handfast::websocket::{Options, WebSocket};
+    /// use handfast::{HandshakeFacts, Http};
+    ///
+    /// async fn echo(mut socket: WebSocket, _: Arc<HandshakeFacts>) {
+    ///     while let Ok(Some(message)) = socket.receive().await {
+    ///         if socket.send(message).await.is_err() {
+    ///             return;
+    ///         }
+    ///     }
+    /// }
+    ///
+    /// let router = Router::new().route("/", get(|| async { "a page" }));
+    /// let http = Http::tower(router).websocket("/echo", Options::default(), echo);
+    /// # drop(http);
+    /// ```
+    #[cfg(feature = "websocket")]
+    pub fn websocket<H, R>(mut self, path: impl Into<String>, options: websocket::Options, handler: H) -> Self
+    where
+        H: Fn(WebSocket, Arc<HandshakeFacts>) -> R + Send + Sync + 'static,
+        R: Future<Output = ()> + 'static,
+    {
+        self.routes.add(path.into(), options, handler);
+        self
     }
 
     /// What its `http/1.1` connections are allowed.
@@ -78,13 +124,13 @@ impl Http {
     /// The protocol `http/1.1` with this service: for a certificate set or TLS versions of its own.
     #[cfg(feature = "h1")]
     pub fn http1(&self) -> Protocol {
-        Protocol::alpn("http/1.1").worker(self.site.http1(self.http1.clone()))
+        Protocol::alpn("http/1.1").worker(self.site.http1(self))
     }
 
     /// The protocol `h2` with this service: for a certificate set or TLS versions of its own.
     #[cfg(feature = "h2")]
     pub fn h2(&self) -> Protocol {
-        Protocol::alpn("h2").worker(self.site.http2(self.http2.clone()))
+        Protocol::alpn("h2").worker(self.site.http2(self))
     }
 }
 
@@ -97,9 +143,9 @@ impl fmt::Debug for Http {
 /// A service whose type is forgotten before there is a connection, so that no request pays for it.
 trait Site: Send + Sync {
     #[cfg(feature = "h1")]
-    fn http1(&self, options: worker::http1::Options) -> Box<dyn Worker>;
+    fn http1(&self, http: &Http) -> Box<dyn Worker>;
     #[cfg(feature = "h2")]
-    fn http2(&self, options: worker::http2::Options) -> Box<dyn Worker>;
+    fn http2(&self, http: &Http) -> Box<dyn Worker>;
 }
 
 struct Made<M>(Arc<M>);
@@ -109,18 +155,27 @@ where
     M: Fn(&Connection) -> S + Send + Sync + 'static,
     S: Service<Request<Incoming>, Response = Response<B>> + 'static,
     S::Error: Into<Box<dyn Error + Send + Sync>>,
-    B: Body + 'static,
+    B: Body<Data = Bytes> + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     #[cfg(feature = "h1")]
-    fn http1(&self, options: worker::http1::Options) -> Box<dyn Worker> {
-        let make = Arc::clone(&self.0);
+    fn http1(&self, http: &Http) -> Box<dyn Worker> {
+        let (make, options) = (Arc::clone(&self.0), http.http1.clone());
+        #[cfg(feature = "websocket")]
+        if let Some(routes) = http.routes.shared() {
+            return Box::new(worker::http1::serve_with(options, routes.around(make)));
+        }
         Box::new(worker::http1::serve_with(options, move |connection| make(connection)))
     }
 
     #[cfg(feature = "h2")]
-    fn http2(&self, options: worker::http2::Options) -> Box<dyn Worker> {
-        let make = Arc::clone(&self.0);
+    fn http2(&self, http: &Http) -> Box<dyn Worker> {
+        let (make, options) = (Arc::clone(&self.0), http.http2.clone());
+        #[cfg(feature = "websocket")]
+        if let Some(routes) = http.routes.shared() {
+            let options = worker::http2::Options { connect_protocol: true, ..options };
+            return Box::new(worker::http2::serve_with(options, routes.around(make)));
+        }
         Box::new(worker::http2::serve_with(options, move |connection| make(connection)))
     }
 }

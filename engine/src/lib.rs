@@ -250,6 +250,8 @@ pub mod selection;
 pub mod shard;
 pub mod time;
 pub mod transport;
+#[cfg(feature = "websocket")]
+pub mod websocket;
 #[cfg(any(feature = "h1", feature = "h2"))]
 pub mod worker;
 

@@ -1,7 +1,9 @@
 //! The programs as they are, against the programs of other people.
 
 mod certificates;
+mod chromium;
 mod curl;
+mod examples;
 mod facts;
 mod gnutls;
 mod listeners;

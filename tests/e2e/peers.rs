@@ -1,11 +1,11 @@
 //! Which real peers this run has met.
 
-use handfast_tests::peers::{Peer, required, say};
+use handfast_tests::peers::{Peer, full, required, say};
 
 #[test]
 fn the_real_peers_of_this_run() {
     let (mut met, mut missing) = (Vec::new(), Vec::new());
-    for peer in Peer::ALL {
+    for peer in Peer::ALL.into_iter().chain(full().then_some(Peer::Chromium)) {
         match peer.find() {
             Ok(_) => met.push(peer.version()),
             Err(why) => missing.push(why),

@@ -1,7 +1,7 @@
-//! The programs under test, built as the tests are.
+//! The programs under test and the engine's examples, built as the tests are.
 
+use std::collections::HashMap;
 use std::env;
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -9,28 +9,38 @@ use std::sync::OnceLock;
 /// `handfast`.
 #[must_use]
 pub fn handfast() -> Command {
-    Command::new(&built().0)
+    program("handfast")
 }
 
 /// `handfast-load`.
 #[must_use]
 pub fn handfast_load() -> Command {
-    Command::new(&built().1)
+    program("handfast-load")
 }
 
-/// Builds both into the target directory that the running test came from, and says where they are.
+/// One of the engine's examples.
+#[must_use]
+pub fn example(name: &str) -> Command {
+    program(name)
+}
+
+fn program(name: &str) -> Command {
+    Command::new(built().get(name).unwrap_or_else(|| panic!("cargo names no {name}")))
+}
+
+/// Builds all of them into the target directory that the running test came from, and says where they are.
 ///
 /// Cargo names the binaries of a test's own package only, and for `cargo test -p handfast-tests` it builds no others.
 /// Up to date this costs a fraction of a second.
-fn built() -> &'static (PathBuf, PathBuf) {
-    static BUILT: OnceLock<(PathBuf, PathBuf)> = OnceLock::new();
+fn built() -> &'static HashMap<String, PathBuf> {
+    static BUILT: OnceLock<HashMap<String, PathBuf>> = OnceLock::new();
     BUILT.get_or_init(|| {
         let exe = env::current_exe().expect("the test's own path");
         let Place { target, triple, profile } = Place::of(&exe);
         let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| env!("CARGO").into()));
-        // Both at once: each alone would need the crates below with other features, and so twice.
-        cargo.args(["build", "--message-format=json-render-diagnostics", "--bins"]);
-        cargo.args(["--package", "handfast", "--package", "handfast-load"]);
+        cargo.args(["build", "--message-format=json-render-diagnostics", "--bins", "--examples"]);
+        // All at once, and the tests with them: fewer would need the crates below with other features, and so again.
+        cargo.args(["--package", "handfast", "--package", "handfast-load", "--package", "handfast-tests"]);
         cargo.arg("--target-dir").arg(target).args(["--profile", profile]);
         if let Some(triple) = triple {
             cargo.args(["--target", triple]);
@@ -38,18 +48,14 @@ fn built() -> &'static (PathBuf, PathBuf) {
         cargo.current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null());
         let output = cargo.output().expect("cargo runs");
         assert!(output.status.success(), "cargo builds no binaries: {}", String::from_utf8_lossy(&output.stderr));
-        let messages = String::from_utf8_lossy(&output.stdout);
-        let find = |name| {
-            let found = messages.lines().filter_map(executable).find(|path| path.file_stem() == Some(OsStr::new(name)));
-            found.unwrap_or_else(|| panic!("cargo names no {name}: {messages}"))
-        };
-        (find("handfast"), find("handfast-load"))
+        String::from_utf8_lossy(&output.stdout).lines().filter_map(executable).collect()
     })
 }
 
-fn executable(message: &str) -> Option<PathBuf> {
+fn executable(message: &str) -> Option<(String, PathBuf)> {
     let message: serde_json::Value = serde_json::from_str(message).ok()?;
-    Some(message["executable"].as_str()?.into())
+    let path = PathBuf::from(message["executable"].as_str()?);
+    Some((path.file_stem()?.to_str()?.to_owned(), path))
 }
 
 /// Where cargo has put an artifact: TARGET/[TRIPLE/]PROFILE/deps/NAME.

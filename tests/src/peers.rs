@@ -30,10 +30,12 @@ pub enum Peer {
     Python,
     /// The WebSocket conformance suite, one of those packages.
     Kosoku,
+    /// Chromium, which [`Peer::Node`] drives.
+    Chromium,
 }
 
 impl Peer {
-    /// All of them.
+    /// Those of every run.
     pub const ALL: [Self; 10] = [
         Self::OpenSsl,
         Self::Curl,
@@ -61,6 +63,7 @@ impl Peer {
             Self::Node => "node",
             Self::Python => "python",
             Self::Kosoku => "kosoku",
+            Self::Chromium => "chromium",
         }
     }
 
@@ -72,7 +75,7 @@ impl Peer {
         let name = self.program();
         let found = match self {
             // The system's Python may have other versions of these packages, or none.
-            Self::Python | Self::Kosoku => Some(environment().join(name)).filter(|file| is_program(file)),
+            Self::Python | Self::Kosoku => Some(tools().join("python/bin").join(name)).filter(|file| is_program(file)),
             _ => search(name),
         };
         let path = found.ok_or_else(|| format!("{name} is not installed"))?;
@@ -87,6 +90,7 @@ impl Peer {
             Self::Node => (&["--version"], &["v"]),
             Self::Python => (&["-c", PACKAGES], &["httpx", "websockets"]),
             Self::Kosoku => (&["--help"], &["fuzzingserver"]),
+            Self::Chromium => (&["--version"], &["Chromium"]),
         };
         let told = told(&path, arguments).ok_or_else(|| format!("{name} does not run"))?;
         match needed.iter().find(|&&word| !told.contains(word)) {
@@ -100,7 +104,7 @@ impl Peer {
     pub fn version(self) -> String {
         let arguments: &[&str] = match self {
             Self::OpenSsl => &["version"],
-            Self::Curl | Self::GnuTlsCli | Self::H2load | Self::Nghttp | Self::Node => &["--version"],
+            Self::Curl | Self::GnuTlsCli | Self::H2load | Self::Nghttp | Self::Node | Self::Chromium => &["--version"],
             Self::Nginx => &["-v"],
             Self::Strace => &["-V"],
             Self::Python => &["-c", PACKAGES],
@@ -136,6 +140,12 @@ impl Peer {
 pub struct Program(PathBuf);
 
 impl Program {
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
     /// Runs it, in the language and without the settings of whoever runs the tests.
     #[must_use]
     pub fn command(&self) -> Command {
@@ -149,9 +159,16 @@ impl Program {
 const PACKAGES: &str =
     "import httpx, h2, websockets; print('httpx', httpx.__version__, 'websockets', websockets.__version__)";
 
-/// Where `scripts/test` puts Python programs.
-fn environment() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools/python/bin")
+/// Where `scripts/test` puts what does not come from apt.
+#[must_use]
+pub fn tools() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools")
+}
+
+/// Whether this is a run of `scripts/test --full`, which has peers that are too heavy for every run.
+#[must_use]
+pub fn full() -> bool {
+    env::var_os("HANDFAST_FULL").is_some_and(|value| !value.is_empty())
 }
 
 /// Whether a missing peer fails the tests that need it.

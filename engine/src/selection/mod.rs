@@ -52,6 +52,15 @@ pub enum Policy {
     Callback(Arc<SelectionFn>),
 }
 
+impl Policy {
+    /// The program's choice: `choose` sees the whole ClientHello.
+    ///
+    /// It runs on the shard, between the handshakes of others: it must not block.
+    pub fn callback(choose: impl Fn(&ClientHelloView<'_>) -> Selection + Send + Sync + 'static) -> Self {
+        Self::Callback(Arc::new(choose))
+    }
+}
+
 impl fmt::Debug for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

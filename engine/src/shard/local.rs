@@ -38,6 +38,11 @@ impl Local {
     pub fn draining(&self) -> Draining {
         self.services.draining()
     }
+
+    #[cfg(feature = "websocket")]
+    pub(crate) const fn services(&self) -> &Arc<Services> {
+        &self.services
+    }
 }
 
 impl fmt::Debug for Local {

@@ -153,7 +153,7 @@ pub(crate) fn with_facts() -> impl Worker {
 
 #[cfg(feature = "websocket")]
 fn answer(connection: &Connection, request: &mut Request<Incoming>) -> Response<Full<Bytes>> {
-    super::websocket::answer(connection, request).unwrap_or_else(|| facts::respond(&connection.facts, request))
+    super::websocket::echo(connection, request).unwrap_or_else(|| facts::respond(&connection.facts, request))
 }
 
 #[cfg(not(feature = "websocket"))]

@@ -11,6 +11,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body_util::Full;
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::http2;
 use hyper::service::{Service, service_fn};
@@ -77,6 +79,9 @@ pub struct Options {
     pub keep_alive_interval: Duration,
     /// How long the client may take to answer that PING; 20 seconds. Met: GOAWAY, close.
     pub keep_alive_timeout: Duration,
+    /// Tells clients that extended CONNECT is understood (RFC 8441 section 3), and lets such requests reach the service:
+    /// for [`websocket::upgrade`](super::websocket::upgrade). Off by default.
+    pub connect_protocol: bool,
 }
 
 impl Default for Options {
@@ -95,6 +100,7 @@ impl Default for Options {
             goaway_wait: Duration::from_secs(5),
             keep_alive_interval: Duration::from_secs(120),
             keep_alive_timeout: Duration::from_secs(20),
+            connect_protocol: false,
         }
     }
 }
@@ -143,6 +149,9 @@ where
 {
     let (local, activity) = (stream.local(), Activity::new(stream.services()));
     let mut builder = http2::Builder::new(ShardExecutor(Rc::clone(&activity)));
+    if options.connect_protocol {
+        builder.enable_connect_protocol();
+    }
     // hyper panics beyond the bounds of windows, frames, the send buffer and points in time.
     builder
         .timer(ShardTimer(Arc::clone(stream.services())))
@@ -166,12 +175,14 @@ where
     until_done(timed, &local, Timed::leave)
 }
 
-/// Answers `GET /` with the facts of the handshake.
+/// Answers `GET /` with the facts of the handshake, and, with the feature `websocket`, echoes on any path that is
+/// asked for as a WebSocket.
 pub(crate) fn with_facts() -> impl Worker {
-    serve(|connection| {
+    let options = Options { connect_protocol: cfg!(feature = "websocket"), ..Options::default() };
+    serve_with(options, |connection| {
         let connection = connection.clone();
-        service_fn(move |request: Request<Incoming>| {
-            let response = facts::respond(&connection.facts, &request);
+        service_fn(move |mut request: Request<Incoming>| {
+            let response = answer(&connection, &mut request);
             let discarded = facts::discard(&connection, request.into_body());
             async move {
                 discarded.await;
@@ -179,4 +190,14 @@ pub(crate) fn with_facts() -> impl Worker {
             }
         })
     })
+}
+
+#[cfg(feature = "websocket")]
+fn answer(connection: &Connection, request: &mut Request<Incoming>) -> Response<Full<Bytes>> {
+    super::websocket::echo(connection, request).unwrap_or_else(|| facts::respond(&connection.facts, request))
+}
+
+#[cfg(not(feature = "websocket"))]
+fn answer(connection: &Connection, request: &mut Request<Incoming>) -> Response<Full<Bytes>> {
+    facts::respond(&connection.facts, request)
 }

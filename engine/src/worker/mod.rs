@@ -1,5 +1,4 @@
-//! What speaks a protocol after the handshake: [`http1`] and [`http2`] by hyper, WebSocket over the upgrade of
-//! HTTP/1.1.
+//! What speaks a protocol after the handshake: [`http1`] and [`http2`] by hyper, and [`websocket`] over both.
 //!
 //! They run on a shard's or a worker thread's own executor: a [`Worker`] is given a [`Stream`] and starts a future.
 //! Besides the stream they use what [`Stream::local`] gives to any worker.
@@ -12,7 +11,7 @@ pub mod http2;
 mod hyper_io;
 mod tower;
 #[cfg(feature = "websocket")]
-mod websocket;
+pub mod websocket;
 
 use std::fmt;
 use std::future::Future;
