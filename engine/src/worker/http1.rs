@@ -38,6 +38,9 @@ pub struct Options {
     /// said otherwise. Met: no more is read, and the response's body waits; status 431 and close when no header section
     /// ends within it.
     pub buffer_bytes_max: usize,
+    /// How long a write may wait for the client to take what it was sent before, after an upgrade as well; 60 seconds.
+    /// Met: close.
+    pub write_wait: Duration,
     /// Whether a connection serves more than one request (RFC 9112 section 9.3); it does.
     pub keep_alive: bool,
     /// Whether the answers to pipelined requests (RFC 9112 section 9.3.2) leave together rather than each as soon as it
@@ -55,6 +58,7 @@ impl Default for Options {
             header_bytes_max: 32 * 1024,
             headers_max: HEADERS_MAX,
             buffer_bytes_max: 64 * 1024,
+            write_wait: Duration::from_secs(60),
             keep_alive: true,
             pipeline_flush: false,
             half_close: false,
@@ -131,7 +135,8 @@ where
     if options.headers_max != HEADERS_MAX {
         builder.max_headers(options.headers_max);
     }
-    let connection = Box::pin(builder.serve_connection(HyperIo(stream), service).with_upgrades());
+    let connection =
+        Box::pin(builder.serve_connection(HyperIo::new(stream, options.write_wait), service).with_upgrades());
     until_done(connection, &local, |connection| connection.as_mut().graceful_shutdown())
 }
 

@@ -79,6 +79,9 @@ pub struct Options {
     pub keep_alive_interval: Duration,
     /// How long the client may take to answer that PING; 20 seconds. Met: GOAWAY, close.
     pub keep_alive_timeout: Duration,
+    /// How long a write may wait for the client to take what it was sent before, whatever its windows allow; 60
+    /// seconds. Met: close.
+    pub write_wait: Duration,
     /// Tells clients that extended CONNECT is understood (RFC 8441 section 3), and lets such requests reach the service:
     /// for [`websocket::upgrade`](super::websocket::upgrade). Off by default.
     pub connect_protocol: bool,
@@ -100,6 +103,7 @@ impl Default for Options {
             goaway_wait: Duration::from_secs(5),
             keep_alive_interval: Duration::from_secs(120),
             keep_alive_timeout: Duration::from_secs(20),
+            write_wait: Duration::from_secs(60),
             connect_protocol: false,
         }
     }
@@ -169,7 +173,7 @@ where
     if options.keep_alive_interval < Duration::MAX {
         builder.keep_alive_interval(bounded(options.keep_alive_interval));
     }
-    let io = Watched { io: HyperIo(stream), activity: Rc::clone(&activity) };
+    let io = Watched { io: HyperIo::new(stream, options.write_wait), activity: Rc::clone(&activity) };
     let connection = builder.serve_connection(io, Heads(service));
     let timed = Timed::new(connection, activity, options, |connection| connection.graceful_shutdown());
     until_done(timed, &local, Timed::leave)

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use handfast::client::Connection;
 use handfast::worker::http1::{Options, serve_with};
-use handfast::{Local, Placement, Protocol};
+use handfast::{Limits, Local, Placement, Protocol};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Body, Bytes, Frame, Incoming};
@@ -61,13 +61,18 @@ struct Site {
 
 impl Site {
     fn with(placement: Placement, options: Options) -> Self {
+        Self::within(placement, options, Limits::default())
+    }
+
+    fn within(placement: Placement, options: Options, limits: Limits) -> Self {
         let backstage = Arc::<Backstage>::default();
         let shared = Arc::clone(&backstage);
         let worker = serve_with(options, move |connection| {
             let (backstage, local) = (Arc::clone(&shared), connection.local().clone());
             service_fn(move |request| answer(request, Arc::clone(&backstage), local.clone()))
         });
-        Self { server: Server::start(placement, [Protocol::alpn("http/1.1").worker(worker)]), backstage }
+        let protocols = [Protocol::alpn("http/1.1").worker(worker)];
+        Self { server: Server::start_with(placement, protocols, |b| b.limits(limits)), backstage }
     }
 
     fn on(placement: Placement) -> Self {
@@ -301,6 +306,22 @@ fn slow_reader_holds_the_making_of_its_content_back() {
         assert!(made < 50 << 20, "{made} bytes made");
         c.read_exact(&mut vec![0; 1 << 20]).unwrap();
         drop((c, other));
+        site.server.shutdown();
+    }
+}
+
+#[test]
+fn reader_that_stops_for_good_is_closed() {
+    for placement in PLACEMENTS {
+        let (mut options, mut limits) = (Options::default(), Limits::default());
+        options.write_wait = Duration::from_millis(30);
+        (limits.unsent_wait, limits.linger) = (Duration::from_millis(30), Duration::from_millis(30));
+        let site = Site::within(placement, options, limits);
+        let mut c = site.connect();
+        write!(c, "GET /bytes/1000000000 HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+        site.server.until(|metrics| metrics.lingered_out == 1);
+        assert!(site.backstage.made.load(Ordering::Relaxed) < 1_000_000_000);
+        drop(c);
         site.server.shutdown();
     }
 }

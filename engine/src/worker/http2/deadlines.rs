@@ -122,7 +122,7 @@ impl Read for Watched {
         mut buf: ReadBufCursor<'_>,
     ) -> Poll<Result<(), io::Error>> {
         let mut right = true;
-        let polled = self.io.0.poll_take(cx, |bytes| {
+        let polled = self.io.poll_take(cx, |bytes| {
             let n = bytes.len().min(buf.remaining());
             buf.put_slice(&bytes[..n]);
             right = self.activity.read(&bytes[..n]);
