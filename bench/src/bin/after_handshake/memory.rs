@@ -1,0 +1,118 @@
+//! Resident memory of a server per idle connection that has served one request.
+
+use clap::Args;
+use handfast_bench::exchange::{Deflate, Exchange, Protocol, Request, client, text};
+
+use super::Error;
+use super::peers::Peers;
+use super::report::{Bar, Report, Row, progress};
+use super::serve::{Settings, Stack};
+
+/// Content of the request and of its answer.
+const CONTENT_BYTES: usize = 8 * 1024;
+/// Connections that are open before the first measurement: what they set up is not a connection's.
+const WARM: usize = 64;
+/// With a context of its own for each direction, a connection is a few hundred KiB.
+const COMPRESSED_SHARE: usize = 4;
+/// The bar.
+const BAR: f64 = 0.85;
+
+#[derive(Debug, Args)]
+pub(crate) struct MemoryArgs {
+    /// Rounds, each with servers of its own
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Idle connections; a quarter of them where both sides keep a context of compression
+    #[arg(long, default_value_t = 4000)]
+    connections: usize,
+    /// Print one JSON object instead of the table
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is compared: a protocol, and what the WebSocket library is told on either side.
+struct Case {
+    name: &'static str,
+    protocol: Protocol,
+    settings: [Settings; 2],
+    bar: Option<Bar>,
+}
+
+impl Case {
+    const fn new(name: &'static str, protocol: Protocol, settings: [Settings; 2]) -> Self {
+        Self { name, protocol, settings, bar: Some(Bar::RatioAtMost(BAR)) }
+    }
+
+    /// One that is shown for what it says about the others.
+    const fn aside(name: &'static str, protocol: Protocol, settings: [Settings; 2]) -> Self {
+        Self { name, protocol, settings, bar: None }
+    }
+}
+
+const CASES: [Case; 8] = {
+    use Settings::{Deflate as Compressing, DeflateLean, DeflateNoContext, DeflateNoContextLean, Plain, PlainLean};
+    const PLAIN: Protocol = Protocol::WebSocket(Deflate::Off);
+    const CONTEXT: Protocol = Protocol::WebSocket(Deflate::Context);
+    const NO_CONTEXT: Protocol = Protocol::WebSocket(Deflate::NoContext);
+    [
+        Case::new("http/1.1", Protocol::Http1, [Plain, Plain]),
+        Case::new("h2", Protocol::H2, [Plain, Plain]),
+        Case::new("WebSocket", PLAIN, [PlainLean, Plain]),
+        Case::aside("WebSocket, small buffers on both", PLAIN, [PlainLean, PlainLean]),
+        Case::new("WebSocket, deflate", CONTEXT, [DeflateLean, Compressing]),
+        Case::aside("WebSocket, deflate, same options", CONTEXT, [DeflateLean, DeflateLean]),
+        Case::new("WebSocket, no_context_takeover", NO_CONTEXT, [DeflateNoContextLean, DeflateNoContext]),
+        Case::aside("WebSocket, no_context_takeover, same", NO_CONTEXT, [DeflateNoContextLean, DeflateNoContextLean]),
+    ]
+};
+
+pub(crate) fn run(args: &MemoryArgs) -> Result<bool, Error> {
+    let peers = Peers::new()?;
+    let content = text(CONTENT_BYTES);
+    let mut values: [Vec<(f64, f64)>; CASES.len()] = Default::default();
+    for round in 0..args.rounds {
+        for (case, values) in CASES.iter().zip(&mut values) {
+            let kept = case.protocol == Protocol::WebSocket(Deflate::Context);
+            let connections = if kept { args.connections / COMPRESSED_SHARE } else { args.connections };
+            let measure = |stack, settings| measure(&peers, stack, settings, case.protocol, connections, &content);
+            let ours = measure(Stack::Handfast, case.settings[0])?;
+            let theirs = measure(Stack::Tokio, case.settings[1])?;
+            progress(&format!("round {round}, {}: {ours:.2} KiB, {theirs:.2} KiB", case.name));
+            values.push((ours, theirs));
+        }
+    }
+    let rows = CASES.iter().zip(&values).filter_map(|(case, values)| Row::of(case.name, values, case.bar)).collect();
+    let report = Report {
+        bench: "memory",
+        unit: "resident KiB per idle connection after an echo of 8 KiB",
+        columns: ["handfast", "tokio-rustls"],
+        rounds: args.rounds,
+        rows,
+    };
+    report.print(args.json)
+}
+
+fn measure(
+    peers: &Peers,
+    stack: Stack,
+    settings: Settings,
+    protocol: Protocol,
+    connections: usize,
+    content: &[u8],
+) -> Result<f64, Error> {
+    let server = peers.start(stack, settings, 0)?;
+    let client = client(protocol)?;
+    let served = || {
+        let mut exchange = Exchange::open(&client, server.addr, protocol)?;
+        exchange.ask(Request::Echo(content))?;
+        exchange.answer()?;
+        Ok::<_, Error>(exchange)
+    };
+    let warm = (0..WARM).map(|_| served()).collect::<Result<Vec<_>, _>>()?;
+    let before = server.resident_kib()?;
+    let held = (0..connections).map(|_| served()).collect::<Result<Vec<_>, _>>()?;
+    let after = server.resident_kib()?;
+    drop((held, warm));
+    #[allow(clippy::cast_precision_loss, reason = "a few thousand")]
+    Ok((after - before) / connections as f64)
+}
