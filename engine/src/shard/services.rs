@@ -11,6 +11,7 @@ use std::task::{Context, Poll, Waker};
 use std::thread::{self, ThreadId};
 
 use async_task::{Runnable, Task};
+use pin_project_lite::pin_project;
 
 use super::timers::{TimerKey, Wheel};
 use crate::time::Instant64;
@@ -123,13 +124,7 @@ impl Services {
             lock(&services.ready).push_back(runnable);
             services.wake_from_abroad();
         };
-        let (runnable, task) = async_task::spawn_local(
-            async move {
-                let _ended = ended;
-                future.await;
-            },
-            schedule,
-        );
+        let (runnable, task) = async_task::spawn_local(Running { future, ended }, schedule);
         lock(&self.tasks).values[index] = Some(task);
         runnable.schedule();
     }
@@ -216,6 +211,24 @@ impl Services {
     /// A future that ends when the shard begins to drain.
     pub(crate) fn draining(self: &Arc<Self>) -> Draining {
         Draining { services: Arc::clone(self), registered: None }
+    }
+}
+
+pin_project! {
+    /// A future with what is to happen when it ends. An async block that awaits it would hold it twice: where it was
+    /// moved in and where it is awaited.
+    struct Running<F> {
+        #[pin]
+        future: F,
+        ended: Ended,
+    }
+}
+
+impl<F: Future<Output = ()>> Future for Running<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.project().future.poll(cx)
     }
 }
 
@@ -306,14 +319,18 @@ impl fmt::Debug for Draining {
 impl Future for Draining {
     type Output = ();
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let services = Arc::clone(&self.services);
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Self { services, registered } = self.get_mut();
         let mut drain = lock(&services.drain);
         if drain.draining {
             return Poll::Ready(());
         }
-        let index = *self.registered.get_or_insert_with(|| drain.waiting.reserve());
-        drain.waiting.values[index] = Some(cx.waker().clone());
+        let index = *registered.get_or_insert_with(|| drain.waiting.reserve());
+        let waiting = &mut drain.waiting.values[index];
+        // A connection asks each time it is polled, and its waker seldom changes.
+        if !waiting.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
+            *waiting = Some(cx.waker().clone());
+        }
         Poll::Pending
     }
 }

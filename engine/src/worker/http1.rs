@@ -92,7 +92,7 @@ where
     B: Body + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let (services, local) = (Arc::clone(stream.services()), stream.local());
+    let (services, draining) = (Arc::clone(stream.services()), stream.local().draining());
     let connection = http1::Builder::new()
         .timer(ShardTimer(Arc::clone(&services)))
         .header_read_timeout(options.header_read_timeout)
@@ -100,7 +100,7 @@ where
         .max_headers(options.headers_max)
         .serve_connection(HyperIo(stream), service)
         .with_upgrades();
-    until_done(connection, local, |connection| connection.graceful_shutdown())
+    until_done(connection, draining, |connection| connection.graceful_shutdown())
 }
 
 /// Answers `GET /` with the facts of the handshake, and, with the feature `websocket`, echoes on any path that is

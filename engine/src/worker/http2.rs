@@ -81,7 +81,7 @@ where
     B: Body + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let (services, local) = (Arc::clone(stream.services()), stream.local());
+    let (services, draining) = (Arc::clone(stream.services()), stream.local().draining());
     let connection = http2::Builder::new(ShardExecutor(Arc::clone(&services)))
         .timer(ShardTimer(Arc::clone(&services)))
         .max_concurrent_streams(options.concurrent_streams_max)
@@ -90,7 +90,7 @@ where
         .max_local_error_reset_streams(options.local_resets_max)
         .max_send_buf_size(options.send_buffer_bytes_max)
         .serve_connection(HyperIo(stream), service);
-    until_done(connection, local, |connection| connection.graceful_shutdown())
+    until_done(connection, draining, |connection| connection.graceful_shutdown())
 }
 
 /// Answers `GET /` with the facts of the handshake.

@@ -15,11 +15,14 @@ mod websocket;
 
 use std::fmt;
 use std::future::Future;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use pin_project_lite::pin_project;
 
 use crate::handshake::HandshakeFacts;
-use crate::shard::{Local, Stream, Worker};
+use crate::shard::{Draining, Local, Stream, Worker};
 
 /// The connection that a service is made for: what its handshake has settled, and where its futures run.
 #[derive(Clone)]
@@ -61,18 +64,32 @@ impl<F: Fn(Stream) + Send + Sync + 'static> Worker for Start<F> {
     }
 }
 
-/// Drives `connection` to its end. When the shard begins to drain it is told with `drain`, once.
-async fn until_done<C: Future>(connection: C, local: Local, drain: fn(Pin<&mut C>)) {
-    let mut connection = pin!(connection);
-    let mut draining = pin!(local.draining());
-    let mut told = false;
-    std::future::poll_fn(|cx| {
-        if !told && draining.as_mut().poll(cx).is_ready() {
-            told = true;
-            drain(connection.as_mut());
+/// Drives `connection` to its end. It is told with `drain` when the shard begins to drain, once.
+fn until_done<C: Future>(connection: C, draining: Draining, drain: fn(Pin<&mut C>)) -> UntilDone<C> {
+    UntilDone { connection, draining: Some(draining), drain }
+}
+
+pin_project! {
+    /// An async function would hold the connection twice, as its argument and as what it awaits; and it is large.
+    struct UntilDone<C> {
+        #[pin]
+        connection: C,
+        #[pin]
+        draining: Option<Draining>,
+        drain: fn(Pin<&mut C>),
+    }
+}
+
+impl<C: Future> Future for UntilDone<C> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut this = self.project();
+        if this.draining.as_mut().as_pin_mut().is_some_and(|draining| draining.poll(cx).is_ready()) {
+            this.draining.set(None);
+            (this.drain)(this.connection.as_mut());
         }
         // How it ended is between hyper and the peer; the shard counts what concerns it.
-        connection.as_mut().poll(cx).map(drop)
-    })
-    .await;
+        this.connection.poll(cx).map(drop)
+    }
 }
