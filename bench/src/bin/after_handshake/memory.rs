@@ -8,8 +8,6 @@ use super::peers::Peers;
 use super::report::{Bar, Report, Row, progress};
 use super::serve::{Settings, Stack};
 
-/// Content of the request and of its answer.
-const CONTENT_BYTES: usize = 8 * 1024;
 /// Connections that are open before the first measurement: what they set up is not a connection's.
 const WARM: usize = 64;
 /// With a context of its own for each direction, a connection is a few hundred KiB.
@@ -25,6 +23,15 @@ pub(crate) struct MemoryArgs {
     /// Idle connections; a quarter of them where both sides keep a context of compression
     #[arg(long, default_value_t = 4000)]
     connections: usize,
+    /// Bytes of the request's content, which comes back
+    #[arg(long, default_value_t = 8 * 1024, value_parser = clap::value_parser!(u16).range(1..=16384))]
+    content: u16,
+    /// Only the comparisons whose name has this in it
+    #[arg(long, default_value = "")]
+    only: String,
+    /// Let servers have transparent huge pages; then what lies beside touched memory counts as well
+    #[arg(long)]
+    huge_pages: bool,
     /// Print one JSON object instead of the table
     #[arg(long)]
     json: bool,
@@ -67,11 +74,12 @@ const CASES: [Case; 8] = {
 };
 
 pub(crate) fn run(args: &MemoryArgs) -> Result<bool, Error> {
-    let peers = Peers::new()?;
-    let content = text(CONTENT_BYTES);
-    let mut values: [Vec<(f64, f64)>; CASES.len()] = Default::default();
+    let peers = Peers::with_huge_pages(args.huge_pages)?;
+    let content = text(usize::from(args.content));
+    let cases: Vec<_> = CASES.iter().filter(|case| case.name.contains(&args.only)).collect();
+    let mut values = vec![Vec::new(); cases.len()];
     for round in 0..args.rounds {
-        for (case, values) in CASES.iter().zip(&mut values) {
+        for (case, values) in cases.iter().zip(&mut values) {
             let kept = case.protocol == Protocol::WebSocket(Deflate::Context);
             let connections = if kept { args.connections / COMPRESSED_SHARE } else { args.connections };
             let measure = |stack, settings| measure(&peers, stack, settings, case.protocol, connections, &content);
@@ -81,10 +89,10 @@ pub(crate) fn run(args: &MemoryArgs) -> Result<bool, Error> {
             values.push((ours, theirs));
         }
     }
-    let rows = CASES.iter().zip(&values).filter_map(|(case, values)| Row::of(case.name, values, case.bar)).collect();
+    let rows = cases.iter().zip(&values).filter_map(|(case, values)| Row::of(case.name, values, case.bar)).collect();
     let report = Report {
         bench: "memory",
-        unit: "resident KiB per idle connection after an echo of 8 KiB",
+        unit: "resident KiB per idle connection that has echoed its content",
         columns: ["handfast", "tokio-rustls"],
         rounds: args.rounds,
         rows,

@@ -1,4 +1,5 @@
-//! The service on Handfast: one shard, and worker threads if asked for.
+//! The service on Handfast: one shard, and worker threads if asked for. It listens on 127.0.0.2 as well, with the same
+//! port.
 
 use hyper::Request;
 use hyper::body::Incoming;
@@ -34,8 +35,10 @@ pub(super) fn serve(args: &ServeArgs) -> Result<(), Error> {
         })
     });
     let placement = if args.workers == 0 { Placement::SharedCore } else { Placement::Threads(args.workers) };
+    let port = free_port()?;
     let engine = Engine::builder()
-        .listen("127.0.0.1:0".parse::<Endpoint>()?)
+        .listen(format!("127.0.0.1:{port}").parse::<Endpoint>()?)
+        .listen(format!("127.0.0.2:{port}").parse::<Endpoint>()?)
         .shards(1)
         .pin(Pin::Off)
         .workers(placement)
@@ -47,4 +50,9 @@ pub(super) fn serve(args: &ServeArgs) -> Result<(), Error> {
     println!("listening on {}", engine.handle().endpoints()[0]);
     engine.join()?;
     Ok(())
+}
+
+/// A port that both addresses can have. Somebody may take it meanwhile; then the engine says so.
+fn free_port() -> std::io::Result<u16> {
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }

@@ -53,12 +53,18 @@ pub(crate) struct ServeArgs {
     /// What the WebSocket library is told
     #[arg(long, value_enum, default_value_t = Settings::Plain)]
     pub(crate) websocket: Settings,
+    /// Let the allocator have transparent huge pages, as it does when nobody says otherwise
+    #[arg(long)]
+    pub(crate) huge_pages: bool,
 }
 
 /// Serves until the process is ended.
 pub(crate) fn serve(args: &ServeArgs) -> Result<(), Error> {
     if let Some(core) = args.core {
         handfast_bench::servers::pin_to(core)?;
+    }
+    if !args.huge_pages {
+        rustix::thread::disable_transparent_huge_pages(true)?;
     }
     handfast::transport::tcp::raise_descriptor_limit()?;
     match args.stack {
