@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use handfast_bench::exchange::{Deflate, Exchange, Protocol, Request, client, text};
+use handfast_bench::figures::Spread;
 use handfast_bench::servers::Server;
 
 use super::peers::Peers;
@@ -23,9 +24,12 @@ pub(crate) struct CrowdArgs {
     /// Idle WebSockets, each of which has echoed a message
     #[arg(long, default_value_t = 10_000)]
     websockets: usize,
-    /// Milliseconds of each measurement
-    #[arg(long, default_value_t = 3000)]
+    /// Milliseconds of each measurement; a round takes the middle one of several, with and without in turn
+    #[arg(long, default_value_t = 1000)]
     milliseconds: u64,
+    /// Measurements in each round, of either
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..))]
+    slices: u8,
     /// Handshakes at a time
     #[arg(long, default_value_t = 64)]
     connections: usize,
@@ -46,14 +50,13 @@ pub(crate) fn run(args: &CrowdArgs) -> Result<bool, Error> {
     };
     let mut values = Vec::new();
     for round in 0..args.rounds {
-        let (with, without);
-        if round % 2 == 0 {
-            with = measure(&crowded)?;
-            without = measure(&empty)?;
-        } else {
-            without = measure(&empty)?;
-            with = measure(&crowded)?;
+        let mut rates = [Vec::new(), Vec::new()];
+        for slice in 0..usize::from(args.slices) {
+            for which in [(round + slice) % 2, (round + slice + 1) % 2] {
+                rates[which].push(measure([&crowded, &empty][which])?);
+            }
         }
+        let [Some(with), Some(without)] = rates.map(|r| Spread::of(&r).map(|s| s.median)) else { continue };
         progress(&format!("  round {round}: {with:.0}/s with, {without:.0}/s without"));
         values.push((with, without));
     }
