@@ -12,10 +12,6 @@ use handfast::{HandshakeFacts, Http, Placement};
 
 use crate::curl::curl;
 use crate::harness::{PLACEMENTS, Server, TempFile, pattern};
-<<<<<<< HEAD
-=======
-use crate::websocket::tungstenite::open;
->>>>>>> h1
 
 fn application() -> Router {
     Router::new()
