@@ -6,6 +6,7 @@ mod curl;
 mod examples;
 mod facts;
 mod gnutls;
+mod h2_peers;
 mod listeners;
 mod measuring;
 mod openssl;

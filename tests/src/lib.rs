@@ -1,10 +1,11 @@
-//! What Handfast's tests share: certificates, a rustls client to drive by hand, the worlds a shard runs in, the
+//! What Handfast's tests share: certificates, a rustls client to drive by hand, HTTP/2 frames, the worlds a shard runs in, the
 //! programs under test and the real peers they meet.
 
 pub mod binaries;
 pub mod certificates;
 pub mod client;
 pub mod front;
+pub mod h2;
 pub mod peers;
 pub mod process;
 pub mod world;

@@ -271,6 +271,12 @@ impl<T: Transport> Shard<T> {
                 }
             }
             Conn::Streaming(_) if slot.unsent.len() == 0 => self.serve_posted(id, now),
+            Conn::Streaming(_) if slot.timer.is_some() => {
+                if let Some(mut slot) = self.slots.take(id) {
+                    self.set_timer(id, &mut slot, now + self.limits.unsent_wait);
+                    self.slots.put(id, slot);
+                }
+            }
             _ => {}
         }
     }

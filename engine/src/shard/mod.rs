@@ -304,7 +304,11 @@ where
                     // After our FIN the transport may go on delivering without us.
                     self.close(id, slot, if fin_sent { Close::Graceful } else { Close::Abort });
                 }
-                Conn::HandingOff { .. } | Conn::Streaming(_) => self.slots.put(id, slot),
+                Conn::Streaming(_) => {
+                    self.counters.lingered_out.add(1);
+                    self.close(id, slot, Close::Abort);
+                }
+                Conn::HandingOff { .. } => self.slots.put(id, slot),
             }
         }
         self.ids = expired;

@@ -11,6 +11,7 @@ use std::task::{Context, Poll, Waker};
 use std::thread::{self, ThreadId};
 
 use async_task::{Runnable, Task};
+use pin_project_lite::pin_project;
 
 use super::timers::{TimerKey, Wheel};
 use crate::time::Instant64;
@@ -123,13 +124,7 @@ impl Services {
             lock(&services.ready).push_back(runnable);
             services.wake_from_abroad();
         };
-        let (runnable, task) = async_task::spawn_local(
-            async move {
-                let _ended = ended;
-                future.await;
-            },
-            schedule,
-        );
+        let (runnable, task) = async_task::spawn_local(Spawned { future, ended }, schedule);
         lock(&self.tasks).values[index] = Some(task);
         runnable.schedule();
     }
@@ -219,6 +214,23 @@ impl Services {
     }
 }
 
+pin_project! {
+    // Not an async block, which would have room for `future` twice.
+    struct Spawned<F> {
+        #[pin]
+        future: F,
+        ended: Ended,
+    }
+}
+
+impl<F: Future<Output = ()>> Future for Spawned<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.project().future.poll(cx)
+    }
+}
+
 /// Forgets a task's handle when its future ends, however it ends.
 struct Ended {
     services: Arc<Services>,
@@ -270,9 +282,14 @@ impl Future for Sleep {
         if self.done {
             return Poll::Ready(());
         }
-        self.cancel();
         let services = Arc::clone(&self.services);
         let mut sleeps = lock(&services.sleeps);
+        // A connection polls its deadlines whenever anything happens to it.
+        let waits = self.key.and_then(|k| sleeps.wheel.find(k)).is_some_and(|w| w.will_wake(cx.waker()));
+        if waits && sleeps.now < self.deadline {
+            return Poll::Pending;
+        }
+        drop(self.key.take().and_then(|k| sleeps.wheel.cancel(k)));
         if sleeps.now >= self.deadline {
             self.done = true;
             return Poll::Ready(());

@@ -104,6 +104,10 @@ impl<T: Transport> Shard<T> {
         let Conn::Streaming(Streaming { closed, .. }) = &slot.conn else { return self.slots.put(id, slot) };
         let closed = *closed;
         if !closed {
+            if left.is_some() {
+                // What it wrote last waits for the peer to take what it wrote before.
+                self.set_timer(id, &mut slot, now + self.limits.unsent_wait);
+            }
             return self.slots.put(id, slot);
         }
         if left.is_some() {

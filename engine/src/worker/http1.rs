@@ -13,28 +13,56 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper::{Request, Response};
 
-use super::hyper_io::{HyperIo, ShardTimer};
+use super::hyper_io::{HyperIo, ShardTimer, bounded};
 use super::{Connection, Start, facts, until_done};
 use crate::shard::{Stream, Worker};
 
 /// hyper takes no less.
 const BUFFER_BYTES_MIN: usize = 8 * 1024;
+/// hyper's own limit, for which it needs no allocation.
+const HEADERS_MAX: usize = 100;
 
-/// What an `http/1.1` connection is allowed.
-#[derive(Clone, Debug)]
+/// What an `http/1.1` connection is allowed, and how it behaves.
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Options {
-    /// From the end of one request (or the handshake) to the end of the next one's header section. Met: close.
+    /// From the end of one request (or the handshake) to the end of the next one's header section, so that it holds for
+    /// an idle connection as well as for one whose headers trickle in; 30 seconds. Met: close.
     pub header_read_timeout: Duration,
-    /// Bytes of one request's header section, and of output that waits; at least 8 KiB. Met: status 431, close.
-    pub buffer_bytes_max: usize,
-    /// Header fields of one request. Met: status 431, close.
+    /// Bytes of one request's header section with its request line, and of the trailers of a chunked one; 32 KiB. Met:
+    /// status 431, close; 400 for trailers.
+    pub header_bytes_max: usize,
+    /// Header fields of one request; 100. Met: status 431, close.
     pub headers_max: usize,
+    /// Bytes of requests that are read ahead, and of responses that wait for the socket; at least 8 KiB, 64 KiB unless
+    /// said otherwise. Met: no more is read, and the response's body waits; status 431 and close when no header section
+    /// ends within it.
+    pub buffer_bytes_max: usize,
+    /// How long a write may wait for the client to take what it was sent before, after an upgrade as well; 60 seconds.
+    /// Met: close.
+    pub write_wait: Duration,
+    /// Whether a connection serves more than one request (RFC 9112 section 9.3); it does.
+    pub keep_alive: bool,
+    /// Whether the answers to pipelined requests (RFC 9112 section 9.3.2) leave together rather than each as soon as it
+    /// is there; they do not, as what is written in one turn of the shard shares records anyway.
+    pub pipeline_flush: bool,
+    /// Whether a client that has ended its direction still gets the answer under way. Not unless asked for: then a
+    /// client that is gone is not noticed before something is written to it.
+    pub half_close: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { header_read_timeout: Duration::from_secs(10), buffer_bytes_max: 64 * 1024, headers_max: 100 }
+        Self {
+            header_read_timeout: Duration::from_secs(30),
+            header_bytes_max: 32 * 1024,
+            headers_max: HEADERS_MAX,
+            buffer_bytes_max: 64 * 1024,
+            write_wait: Duration::from_secs(60),
+            keep_alive: true,
+            pipeline_flush: false,
+            half_close: false,
+        }
     }
 }
 
@@ -42,7 +70,9 @@ impl Default for Options {
 ///
 /// Connections are kept alive, their requests answered in order. A drain closes an idle connection at once, any
 /// other after the response under way. The future of a service need not be [`Send`] and must not block; when it
-/// panics its connection is reset.
+/// panics its connection is reset. A client that expects 100 (Continue) gets it when the service begins to read the
+/// content (RFC 9110 section 10.1.1). How much content a request may have is the service's to say, with
+/// `http_body_util::Limited` for example.
 ///
 /// For an upgrade (RFC 9110 section 7.8) give the future that awaits [`hyper::upgrade::on`] to
 /// [`Connection::local`].
@@ -92,15 +122,22 @@ where
     B: Body + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let (services, local) = (Arc::clone(stream.services()), stream.local());
-    let connection = http1::Builder::new()
-        .timer(ShardTimer(Arc::clone(&services)))
-        .header_read_timeout(options.header_read_timeout)
+    let local = stream.local();
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(ShardTimer(Arc::clone(stream.services())))
+        .header_read_timeout(bounded(options.header_read_timeout))
+        .max_header_size(options.header_bytes_max)
         .max_buf_size(options.buffer_bytes_max.max(BUFFER_BYTES_MIN))
-        .max_headers(options.headers_max)
-        .serve_connection(HyperIo(stream), service)
-        .with_upgrades();
-    until_done(connection, local, |connection| connection.graceful_shutdown())
+        .keep_alive(options.keep_alive)
+        .pipeline_flush(options.pipeline_flush)
+        .half_close(options.half_close);
+    if options.headers_max != HEADERS_MAX {
+        builder.max_headers(options.headers_max);
+    }
+    let connection =
+        Box::pin(builder.serve_connection(HyperIo::new(stream, options.write_wait), service).with_upgrades());
+    until_done(connection, &local, |connection| connection.as_mut().graceful_shutdown())
 }
 
 /// Answers `GET /` with the facts of the handshake, and, with the feature `websocket`, echoes on any path that is

@@ -1,36 +1,87 @@
 //! `h2` (RFC 9113) by hyper.
 
+mod deadlines;
+mod head;
+
 use std::convert::Infallible;
 use std::error::Error;
 use std::future::Future;
+use std::ops::RangeInclusive;
+use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::{Body, Incoming};
-use hyper::rt::Executor;
 use hyper::server::conn::http2;
 use hyper::service::{Service, service_fn};
 use hyper::{Request, Response};
 
-use super::hyper_io::{HyperIo, ShardTimer};
+use deadlines::{Activity, ShardExecutor, Timed, Watched};
+use head::Heads;
+
+use super::hyper_io::{HyperIo, ShardTimer, bounded};
 use super::{Connection, Start, facts, until_done};
-use crate::shard::{Services, Stream, Worker};
+use crate::shard::{Stream, Worker};
+
+/// RFC 9113 section 6.5.2 (SETTINGS_MAX_FRAME_SIZE).
+const FRAME_BYTES: RangeInclusive<u32> = 1 << 14..=(1 << 24) - 1;
+/// RFC 9113 section 6.9.1.
+const WINDOW_BYTES_MAX: u32 = (1 << 31) - 1;
+/// Nothing but WINDOW_UPDATE changes a connection's window, so it cannot be made smaller (RFC 9113 section 6.9.2).
+const CONNECTION_WINDOW_BYTES_MIN: u32 = (1 << 16) - 1;
 
 /// What an `h2` connection is allowed.
-#[derive(Clone, Debug)]
+///
+/// Beyond these the library has limits of its own: CONTINUATION frames of one header section go by
+/// `header_list_bytes_max`, small DATA frames that a service leaves unread by `connection_window_bytes`, and answers to
+/// PING and SETTINGS do not pile up, as the next frame is not read before they are written.
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Options {
-    /// Streams that a client may have open at a time (RFC 9113 section 5.1.2). Met: the stream is refused.
+    /// Streams that a client may have open at a time (RFC 9113 section 5.1.2); 128, more than a browser asks for. Met:
+    /// the stream is refused with `REFUSED_STREAM`, which lets the client ask again.
     pub concurrent_streams_max: u32,
-    /// Bytes of one header section, uncompressed (RFC 9113 section 6.5.2). Met: status 431.
+    /// Bytes of one header section, uncompressed (RFC 9113 section 6.5.2); 16 KiB, as much as large cookies take. Met:
+    /// status 431; far beyond it, GOAWAY.
     pub header_list_bytes_max: u32,
-    /// Streams that the client has reset before they were taken up. Met: GOAWAY with `ENHANCE_YOUR_CALM`.
+    /// Streams that the client has reset before they were taken up (CVE-2023-44487); 20, as taking them up never waits
+    /// for anything. Met: GOAWAY with `ENHANCE_YOUR_CALM`.
     pub pending_resets_max: usize,
-    /// Streams that had to be reset for the client's faults. Met: the same.
+    /// Streams that had to be reset for the client's faults; 256. Met: the same.
     pub local_resets_max: usize,
-    /// Response bytes of one stream that wait for the client's window. Met: the response's body waits.
+    /// Content of one stream that the service has not read (RFC 9113 section 6.9.2), at most 2^31 - 1; 256 KiB, so that
+    /// one stream that is not read leaves room for others. Met: the client has to wait with this stream;
+    /// `FLOW_CONTROL_ERROR` resets it if it does not.
+    pub stream_window_bytes: u32,
+    /// The same for all streams together, from 65,535 to 2^31 - 1; 1 MiB, which is 80 Mbit/s at 100 ms. Met: the
+    /// client has to wait; GOAWAY with `FLOW_CONTROL_ERROR` if it does not.
+    pub connection_window_bytes: u32,
+    /// Payload of one frame (RFC 9113 section 4.2), from 16 KiB to 16 MiB - 1; 16 KiB, which is one TLS record and
+    /// keeps the read buffer small. Met: GOAWAY with `FRAME_SIZE_ERROR`.
+    pub frame_bytes_max: u32,
+    /// Response bytes of one stream that wait for the client's window, from 1 to 4 GiB - 1; 64 KiB. Met: the response's
+    /// body waits.
     pub send_buffer_bytes_max: usize,
+    /// From the handshake to the client's preface with its SETTINGS (RFC 9113 section 3.4); 10 seconds, as for the
+    /// handshake. Met: close.
+    pub preface_deadline: Duration,
+    /// How long a connection may be without a stream to answer; 3 minutes, as clients keep connections for about as
+    /// long. Met: GOAWAY with `NO_ERROR`.
+    pub idle_deadline: Duration,
+    /// How long the client of an idle connection may take after that GOAWAY to confirm it and to take what is left for
+    /// it; 5 seconds. Met: close.
+    pub goaway_wait: Duration,
+    /// After how long without a frame from the client it is asked for a sign of life with a PING (RFC 9113 section
+    /// 6.7), [`Duration::MAX`] for never; 2 minutes, so that a client that has vanished does not keep its streams. Met:
+    /// see `keep_alive_timeout`.
+    pub keep_alive_interval: Duration,
+    /// How long the client may take to answer that PING; 20 seconds. Met: GOAWAY, close.
+    pub keep_alive_timeout: Duration,
+    /// How long a write may wait for the client to take what it was sent before, whatever its windows allow; 60
+    /// seconds. Met: close.
+    pub write_wait: Duration,
     /// Tells clients that extended CONNECT is understood (RFC 8441 section 3), and lets such requests reach the service:
     /// for [`websocket::upgrade`](super::websocket::upgrade). Off by default.
     pub connect_protocol: bool,
@@ -43,7 +94,16 @@ impl Default for Options {
             header_list_bytes_max: 16 * 1024,
             pending_resets_max: 20,
             local_resets_max: 256,
+            stream_window_bytes: 256 * 1024,
+            connection_window_bytes: 1024 * 1024,
+            frame_bytes_max: *FRAME_BYTES.start(),
             send_buffer_bytes_max: 64 * 1024,
+            preface_deadline: Duration::from_secs(10),
+            idle_deadline: Duration::from_secs(180),
+            goaway_wait: Duration::from_secs(5),
+            keep_alive_interval: Duration::from_secs(120),
+            keep_alive_timeout: Duration::from_secs(20),
+            write_wait: Duration::from_secs(60),
             connect_protocol: false,
         }
     }
@@ -53,6 +113,10 @@ impl Default for Options {
 ///
 /// A drain sends GOAWAY (RFC 9113 section 6.8) and lets the open streams end. The future of a service need not be
 /// [`Send`] and must not block; when it panics its stream is reset.
+///
+/// How much content a request may have is the service's to say, with `http_body_util::Limited` for example. The
+/// library sends no 100 (Continue), so a client that expects one (RFC 9110 section 10.1.1) sends its content when it has
+/// waited long enough, or reads a final status before.
 pub fn serve<M, S, B>(make: M) -> impl Worker
 where
     M: Fn(&Connection) -> S + Send + Sync + 'static,
@@ -87,20 +151,32 @@ where
     B: Body + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let (services, local) = (Arc::clone(stream.services()), stream.local());
-    let mut builder = http2::Builder::new(ShardExecutor(Arc::clone(&services)));
+    let (local, activity) = (stream.local(), Activity::new(stream.services()));
+    let mut builder = http2::Builder::new(ShardExecutor(Rc::clone(&activity)));
     if options.connect_protocol {
         builder.enable_connect_protocol();
     }
-    let connection = builder
-        .timer(ShardTimer(Arc::clone(&services)))
+    // hyper panics beyond the bounds of windows, frames, the send buffer and points in time.
+    builder
+        .timer(ShardTimer(Arc::clone(stream.services())))
         .max_concurrent_streams(options.concurrent_streams_max)
         .max_header_list_size(options.header_list_bytes_max)
         .max_pending_accept_reset_streams(options.pending_resets_max)
         .max_local_error_reset_streams(options.local_resets_max)
-        .max_send_buf_size(options.send_buffer_bytes_max)
-        .serve_connection(HyperIo(stream), service);
-    until_done(connection, local, |connection| connection.graceful_shutdown())
+        .initial_stream_window_size(options.stream_window_bytes.min(WINDOW_BYTES_MAX))
+        .initial_connection_window_size(
+            options.connection_window_bytes.clamp(CONNECTION_WINDOW_BYTES_MIN, WINDOW_BYTES_MAX),
+        )
+        .max_frame_size(options.frame_bytes_max.clamp(*FRAME_BYTES.start(), *FRAME_BYTES.end()))
+        .max_send_buf_size(options.send_buffer_bytes_max.clamp(1, u32::MAX as usize))
+        .keep_alive_timeout(bounded(options.keep_alive_timeout));
+    if options.keep_alive_interval < Duration::MAX {
+        builder.keep_alive_interval(bounded(options.keep_alive_interval));
+    }
+    let io = Watched { io: HyperIo::new(stream, options.write_wait), activity: Rc::clone(&activity) };
+    let connection = builder.serve_connection(io, Heads(service));
+    let timed = Timed::new(connection, activity, options, |connection| connection.graceful_shutdown());
+    until_done(timed, &local, Timed::leave)
 }
 
 /// Answers `GET /` with the facts of the handshake, and, with the feature `websocket`, echoes on any path that is
@@ -128,14 +204,4 @@ fn answer(connection: &Connection, request: &mut Request<Incoming>) -> Response<
 #[cfg(not(feature = "websocket"))]
 fn answer(connection: &Connection, request: &mut Request<Incoming>) -> Response<Full<Bytes>> {
     facts::respond(&connection.facts, request)
-}
-
-/// Runs hyper's futures on the shard.
-#[derive(Clone)]
-struct ShardExecutor(Arc<Services>);
-
-impl<F: Future<Output = ()> + 'static> Executor<F> for ShardExecutor {
-    fn execute(&self, future: F) {
-        self.0.spawn(future);
-    }
 }

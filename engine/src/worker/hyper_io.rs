@@ -12,8 +12,37 @@ use hyper::rt::{Read, ReadBufCursor, Timer, Write};
 use crate::shard::{Services, Sleep, Stream};
 use crate::time::Instant64;
 
-/// A [`Stream`] under hyper.
-pub(super) struct HyperIo(pub(super) Stream);
+/// A [`Stream`] under hyper, whose peer has to read.
+pub(super) struct HyperIo {
+    stream: Stream,
+    write_wait: Duration,
+    /// Runs while a write waits.
+    stalled: Option<Box<Sleep>>,
+}
+
+impl HyperIo {
+    /// A write that waits longer than `write_wait` for the peer fails.
+    pub(super) const fn new(stream: Stream, write_wait: Duration) -> Self {
+        Self { stream, write_wait, stalled: None }
+    }
+
+    /// Lets `f` take of what has come, and say how much it took.
+    pub(super) fn poll_take(&self, cx: &mut Context<'_>, f: impl FnOnce(&[u8]) -> usize) -> Poll<io::Result<()>> {
+        self.stream.poll_take(cx, f)
+    }
+
+    fn poll_put(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let put = self.stream.poll_put(cx, bufs);
+        if put.is_ready() {
+            self.stalled = None;
+            return put;
+        }
+        let services = self.stream.services();
+        let until = || Box::new(services.sleep_until(services.now() + self.write_wait));
+        let stalled = self.stalled.get_or_insert_with(until);
+        Pin::new(&mut **stalled).poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
+}
 
 impl Read for HyperIo {
     fn poll_read(
@@ -21,7 +50,7 @@ impl Read for HyperIo {
         cx: &mut Context<'_>,
         mut buf: ReadBufCursor<'_>,
     ) -> Poll<Result<(), io::Error>> {
-        self.0.poll_take(cx, |bytes| {
+        self.poll_take(cx, |bytes| {
             let n = bytes.len().min(buf.remaining());
             buf.put_slice(&bytes[..n]);
             n
@@ -30,16 +59,16 @@ impl Read for HyperIo {
 }
 
 impl Write for HyperIo {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<Result<usize, io::Error>> {
-        self.0.poll_put(cx, &[IoSlice::new(buf)])
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<Result<usize, io::Error>> {
+        self.poll_put(cx, &[IoSlice::new(buf)])
     }
 
     fn poll_write_vectored(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<Result<usize, io::Error>> {
-        self.0.poll_put(cx, bufs)
+        self.poll_put(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -52,7 +81,7 @@ impl Write for HyperIo {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), io::Error>> {
-        self.0.shut();
+        self.stream.shut();
         Poll::Ready(Ok(()))
     }
 }
@@ -60,6 +89,14 @@ impl Write for HyperIo {
 /// What a shard's clock calls zero, in hyper's terms. Any instant will do: hyper only adds and compares those that
 /// [`ShardTimer`] gives it, and only a real clock can make the first.
 static ZERO: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// Longer than any connection lives, and short enough that hyper can add it to a point in time without a panic.
+const WAIT_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
+/// `wait` as hyper may have it.
+pub(super) fn bounded(wait: Duration) -> Duration {
+    wait.min(WAIT_MAX)
+}
 
 /// hyper's timer on a shard's clock.
 #[derive(Clone)]

@@ -15,7 +15,7 @@ pub mod websocket;
 
 use std::fmt;
 use std::future::Future;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 
 pub use tower::{Tower, tower};
@@ -64,17 +64,19 @@ impl<F: Fn(Stream) + Send + Sync + 'static> Worker for Start<F> {
 }
 
 /// Drives `connection` to its end. When the shard begins to drain it is told with `drain`, once.
-async fn until_done<C: Future>(connection: C, local: Local, drain: fn(Pin<&mut C>)) {
-    let mut connection = pin!(connection);
-    let mut draining = pin!(local.draining());
+fn until_done<C: Future + Unpin>(
+    mut connection: C,
+    local: &Local,
+    drain: fn(&mut C),
+) -> impl Future<Output = ()> + use<C> {
+    let mut draining = local.draining();
     let mut told = false;
-    std::future::poll_fn(|cx| {
-        if !told && draining.as_mut().poll(cx).is_ready() {
+    std::future::poll_fn(move |cx| {
+        if !told && Pin::new(&mut draining).poll(cx).is_ready() {
             told = true;
-            drain(connection.as_mut());
+            drain(&mut connection);
         }
         // How it ended is between hyper and the peer; the shard counts what concerns it.
-        connection.as_mut().poll(cx).map(drop)
+        Pin::new(&mut connection).poll(cx).map(drop)
     })
-    .await;
 }

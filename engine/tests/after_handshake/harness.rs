@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use handfast::client::{Client, ClientBuilder, Connection, Roots};
 use handfast::identity::{CertificateSet, Identity};
@@ -93,6 +94,18 @@ impl Server {
         let connection = self.client(alpn).connect_to(self.addr(), "localhost").unwrap();
         assert_eq!(connection.alpn_protocol(), Some(alpn.as_bytes()));
         connection
+    }
+
+    /// Waits until the metrics say that `come` has.
+    #[track_caller]
+    pub(crate) fn until(&self, come: impl Fn(&Metrics) -> bool) {
+        for _ in 0..30_000 {
+            if come(&self.metrics()) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        panic!("it does not come: {}", self.metrics());
     }
 
     /// Waits for the end of a drain that must have been asked for.

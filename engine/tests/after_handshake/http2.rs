@@ -2,9 +2,10 @@
 
 use std::convert::Infallible;
 use std::io::{Read, Write};
+use std::time::Duration;
 
 use handfast::client::Connection;
-use handfast::{Protocol, worker};
+use handfast::{Limits, Protocol, worker};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -147,6 +148,26 @@ fn panicking_service_resets_its_stream_alone() {
         h2.request(3, "/");
         assert_eq!(h2.content(), b"well");
         assert_eq!(server.metrics().handler_panics, 1);
+        drop(h2);
+        server.shutdown();
+    }
+}
+
+#[test]
+fn reader_that_opens_its_windows_and_stops_for_good_is_closed() {
+    for placement in PLACEMENTS {
+        let (mut options, mut limits) = (worker::http2::Options::default(), Limits::default());
+        options.write_wait = Duration::from_millis(30);
+        (limits.unsent_wait, limits.linger) = (Duration::from_millis(30), Duration::from_millis(30));
+        let protocol = Protocol::alpn("h2").worker(worker::http2::serve_with(options, |_| {
+            service_fn(|_: Request<Incoming>| async { Ok::<_, Infallible>(Response::new("x".repeat(50 << 20))) })
+        }));
+        let server = Server::start_with(placement, [protocol], |b| b.limits(limits));
+        let mut h2 = H2::new(server.connect("h2"));
+        h2.send(WINDOW_UPDATE, 0, 0, &[0x70, 0, 0, 0]);
+        h2.request(1, "/");
+        h2.send(WINDOW_UPDATE, 0, 1, &[0x70, 0, 0, 0]);
+        server.until(|metrics| metrics.lingered_out == 1);
         drop(h2);
         server.shutdown();
     }

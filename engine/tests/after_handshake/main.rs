@@ -15,6 +15,8 @@ mod curl;
 mod hand_off;
 mod harness;
 mod http1;
+mod http1_content;
+mod http1_limits;
 mod http2;
 #[cfg(feature = "tokio")]
 mod interop;

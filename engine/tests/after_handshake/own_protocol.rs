@@ -1,9 +1,13 @@
 //! A protocol of one's own: an async function over the stream.
 
+use std::future::poll_fn;
 use std::io::{ErrorKind, Read, Write};
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
 
 use handfast::{Limits, Placement, Protocol, Stream};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::harness::{PLACEMENTS, Server, exchange, pattern, read_rest};
 
@@ -83,6 +87,34 @@ fn worker_that_ends_first_can_still_read() {
 }
 
 #[test]
+fn reader_that_stops_does_not_keep_what_a_worker_has_left() {
+    for placement in PLACEMENTS {
+        let protocol = Protocol::alpn("leave/1").serve(|mut stream| async move {
+            // Until no more fits anywhere for a while; then it loses its patience.
+            let mut taken = usize::MAX;
+            while taken > 0 {
+                stream.local().sleep(Duration::from_millis(20)).await;
+                taken = 0;
+                poll_fn(|cx| {
+                    while let Poll::Ready(written) = Pin::new(&mut stream).poll_write(cx, &[0; 50_000]) {
+                        taken += written.unwrap();
+                    }
+                    Poll::Ready(())
+                })
+                .await;
+            }
+        });
+        let mut limits = Limits::default();
+        (limits.unsent_wait, limits.linger) = (Duration::from_millis(30), Duration::from_secs(3600));
+        let server = Server::start_with(placement, [protocol], |b| b.limits(limits));
+        let c = server.connect("leave/1");
+        server.until(|metrics| metrics.lingered_out == 1);
+        drop(c);
+        server.shutdown();
+    }
+}
+
+#[test]
 fn truncated_stream_is_an_error_to_the_worker() {
     for placement in PLACEMENTS {
         let (tell, told) = std::sync::mpsc::channel();
@@ -125,7 +157,7 @@ fn panicking_handler_takes_its_own_connection_down_alone() {
 fn drain_deadline_resets_those_who_stay() {
     for placement in PLACEMENTS {
         let mut limits = Limits::default();
-        limits.drain_deadline = std::time::Duration::from_millis(20);
+        limits.drain_deadline = Duration::from_millis(20);
         let server = Server::start_with(placement, [Protocol::alpn("chat/1").serve(echo)], |b| b.limits(limits));
         let mut c = server.connect("chat/1");
         assert_eq!(exchange(&mut c, b"here"), b"here");
