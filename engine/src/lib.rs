@@ -66,7 +66,7 @@
 //! |---|---|---|
 //! | `h1` | yes | [`worker::http1`] and [`Protocol::http1`], by hyper |
 //! | `h2` | yes | [`worker::http2`] and [`Protocol::h2`], by hyper |
-//! | `websocket` | yes | the WebSocket echo of [`Protocol::http1`]; implies `h1` |
+//! | `websocket` | yes | [`websocket`] for servers and clients, over `http/1.1` and `h2`; implies `h1` |
 //! | `client` | yes | [`client`], blocking and over any asynchronous I/O, with the public web's roots |
 //! | `cli` | yes | the program `handfast`; implies `h1`, `h2` and `websocket` |
 //! | `tokio` | no | `Builder::runtime`: enters a tokio runtime on every shard and worker thread; `interop`; with `client`, `Client::connect_async` |

@@ -191,6 +191,26 @@ fn reader_that_stopped_is_given_up_after_a_bounded_amount() {
 }
 
 #[test]
+fn peer_that_pings_without_end_and_reads_nothing_is_given_up() {
+    everywhere(|placement, version| async move {
+        let (handler, told) = reporting();
+        let mut options = Options::default();
+        options.send_timeout = Duration::from_millis(100);
+        let after = options.send_timeout;
+        let server = Server::start(placement, both(&options, handler));
+        let mut tunnel = Tunnel::open(&server, version, &[]).await;
+        let mut ping = vec![0x89, 0x80 | 125, 0, 0, 0, 0];
+        ping.resize(6 + 125, b'x');
+        let flood = tokio::spawn(async move {
+            let many = ping.repeat(500);
+            while tokio::io::AsyncWriteExt::write_all(&mut tunnel.io, &many).await.is_ok() {}
+        });
+        assert_eq!(seen(told).await, Err(WebSocketError::Stalled { after }));
+        flood.abort();
+    });
+}
+
+#[test]
 fn drain_closes_with_going_away_and_the_handler_hears_of_the_end() {
     everywhere(|placement, version| async move {
         let (handler, told) = reporting();

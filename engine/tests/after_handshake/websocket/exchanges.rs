@@ -1,6 +1,8 @@
 //! Messages: all kinds and sizes, fragments, compression, both halves.
 
-use futures_util::{SinkExt, StreamExt};
+use std::time::Duration;
+
+use futures_util::{FutureExt, SinkExt, StreamExt};
 use handfast::websocket::{CloseCode, Deflate, Message, Options};
 
 use super::{Tunnel, both, echo, everywhere, open, open_with, shutdown};
@@ -64,6 +66,26 @@ fn both_halves_work_at_once() {
         let receiving = stream.take(sent.len()).map(Result::unwrap).collect::<Vec<_>>();
         let (end, received) = futures_util::join!(sink.send_all(&mut all), receiving);
         assert!(end.is_ok() && received == sent);
+    });
+}
+
+#[test]
+fn sending_and_receiving_may_be_dropped_halfway() {
+    everywhere(|placement, version| async move {
+        let server = Server::start(placement, both(&Options::default(), echo));
+        let mut socket = open(&server, version, &Options::default()).await;
+        let sent = Message::binary(pattern(1 << 20));
+        // Where the kernel takes all of it, it is sent; where it does not, receiving goes on with it.
+        let _ = socket.send(sent.clone()).now_or_never();
+        let mut dropped = 0;
+        let received = loop {
+            match socket.receive().now_or_never() {
+                Some(received) => break received,
+                None => dropped += 1,
+            }
+            tokio::time::sleep(Duration::from_micros(100)).await;
+        };
+        assert!(dropped > 0 && received == Ok(Some(sent)));
     });
 }
 
