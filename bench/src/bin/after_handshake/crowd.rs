@@ -44,33 +44,51 @@ pub(crate) fn run(args: &CrowdArgs) -> Result<bool, Error> {
     let empty = peers.start(Stack::Handfast, Settings::PlainLean, 0)?;
     progress(&format!("opening {} WebSockets", args.websockets));
     let idle = crowd(&crowded, args.websockets)?;
-    let measure = |server: &Server| {
-        let outcome = handshakes::make(server.addr, args.connections, Duration::from_millis(args.milliseconds))?;
-        Ok::<_, Error>(handshakes::rate(&outcome))
-    };
-    let mut values = Vec::new();
+    let (mut rates, mut cpus) = (Vec::new(), Vec::new());
     for round in 0..args.rounds {
-        let mut rates = [Vec::new(), Vec::new()];
+        let mut slices = [const { (Vec::new(), Vec::new()) }; 2];
         for slice in 0..usize::from(args.slices) {
             for which in [(round + slice) % 2, (round + slice + 1) % 2] {
-                rates[which].push(measure([&crowded, &empty][which])?);
+                let (rate, cpu) = measure([&crowded, &empty][which], args)?;
+                slices[which].0.push(rate);
+                slices[which].1.push(cpu);
             }
         }
-        let [Some(with), Some(without)] = rates.map(|r| Spread::of(&r).map(|s| s.median)) else { continue };
-        progress(&format!("  round {round}: {with:.0}/s with, {without:.0}/s without"));
-        values.push((with, without));
+        let [with, without] = slices.map(|(rates, cpus)| Some((middle(&rates)?, middle(&cpus)?)));
+        let (Some(with), Some(without)) = (with, without) else { continue };
+        progress(&format!("  round {round}: {:.0}/s with, {:.0}/s without", with.0, without.0));
+        rates.push((with.0, without.0));
+        cpus.push((with.1, without.1));
     }
     still_there(idle)?;
     let report = Report {
         bench: "idle-websockets",
-        unit: "handshakes per second",
+        unit: "a shard's handshakes",
         columns: ["with idle WebSockets", "without"],
         rounds: args.rounds,
-        rows: Row::of(format!("{} WebSockets", args.websockets), &values, Some(Bar::LowerBoundAtLeast(BAR)))
-            .into_iter()
-            .collect(),
+        rows: [
+            Row::of("in a second", &rates, Some(Bar::LowerBoundAtLeast(BAR))),
+            Row::of("us of server CPU each", &cpus, None),
+        ]
+        .into_iter()
+        .flatten()
+        .collect(),
     };
     report.print(args.json)
+}
+
+/// Handshakes in a second, and microseconds of the server's CPU for each.
+fn measure(server: &Server, args: &CrowdArgs) -> Result<(f64, f64), Error> {
+    let before = server.cpu()?;
+    let outcome = handshakes::make(server.addr, args.connections, Duration::from_millis(args.milliseconds))?;
+    let used = server.cpu()?.saturating_sub(before);
+    #[allow(clippy::cast_precision_loss, reason = "a few million")]
+    let each = used.as_secs_f64() * 1e6 / outcome.handshakes_all as f64;
+    Ok((handshakes::rate(&outcome), each))
+}
+
+fn middle(values: &[f64]) -> Option<f64> {
+    Spread::of(values).map(|spread| spread.median)
 }
 
 fn crowd(server: &Server, websockets: usize) -> Result<Vec<Exchange>, Error> {

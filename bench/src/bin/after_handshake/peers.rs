@@ -22,12 +22,12 @@ pub(crate) struct Peers {
 }
 
 impl Peers {
-    /// Servers whose memory is whole pages of what they have touched, and nothing of what lies beside it.
+    /// Servers as anybody would start them.
     pub(crate) fn new() -> Result<Self, Error> {
-        Self::with_huge_pages(false)
+        Self::with_huge_pages(true)
     }
 
-    /// Servers with transparent huge pages, where the system has them.
+    /// Without transparent huge pages a server's resident memory is what it has touched, and nothing beside it.
     pub(crate) fn with_huge_pages(huge_pages: bool) -> Result<Self, Error> {
         if let Err(e) = handfast::transport::tcp::raise_descriptor_limit() {
             super::report::progress(&format!("the limit on open files stays: {e}"));
