@@ -5,6 +5,7 @@ use std::io::{self, BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 /// Why a run failed.
 #[derive(Debug)]
@@ -121,6 +122,24 @@ impl Server {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// CPU time that its threads have used; those that have ended count for nothing.
+    ///
+    /// # Errors
+    /// It is gone, or this system does not say.
+    pub fn cpu(&self) -> Result<Duration, RunError> {
+        let tasks = PathBuf::from(format!("/proc/{}/task", self.pid()));
+        let io = |e| RunError::Io(tasks.clone(), e);
+        let mut nanos = 0;
+        for task in std::fs::read_dir(&tasks).map_err(io)? {
+            let path = task.map_err(io)?.path().join("schedstat");
+            // A thread may end between the two.
+            let Ok(text) = std::fs::read_to_string(&path) else { continue };
+            let first = text.split_ascii_whitespace().next().and_then(|n| n.parse::<u64>().ok());
+            nanos += first.ok_or_else(|| RunError::Failed(path, "no CPU time in it".into()))?;
+        }
+        Ok(Duration::from_nanos(nanos))
     }
 
     /// Its resident memory in KiB.

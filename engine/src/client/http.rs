@@ -26,6 +26,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -74,7 +75,7 @@ impl HttpError {
     fn of(error: hyper::Error) -> Self {
         if error.is_canceled() || error.is_closed() {
             Self::Closed
-        } else if error.is_incomplete_message() {
+        } else if error.is_incomplete_message() || error.source().is_some_and(|e| e.is::<io::Error>()) {
             Self::Interrupted(error)
         } else {
             Self::Failed(error)
@@ -196,7 +197,8 @@ impl HttpConnection {
     /// Over `h2` any number go at once, as many as the server allows (RFC 9113 section 5.1.2); over `http/1.1` each
     /// waits until the content of the response before it was read or dropped. A target without scheme and host, and
     /// on `http/1.1` one with them, is put into the form of the version (RFC 9112 section 3.2, RFC 9113 section
-    /// 8.3.1), with the host of the connection if there is none. Dropping the future gives the request up.
+    /// 8.3.1), with the host of the connection if there is none. Dropping the future gives
+    /// the request up, and on `http/1.1` the connection with it.
     ///
     /// # Errors
     /// See [`HttpError`].

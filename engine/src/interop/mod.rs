@@ -50,6 +50,8 @@ use crate::transport::Wake;
 
 /// Negotiated connections as they arrive in a tokio runtime.
 ///
+/// They are the application's from here on: the engine counts them as handed off, and its drain does not wait for them.
+///
 /// When the application takes them more slowly than they come, its mailbox fills up, and the shards do what they do
 /// then: see [`Mailbox`]. Dropping it resets the connections that nobody has taken, and those that still come.
 pub struct Incoming {

@@ -27,11 +27,10 @@ impl<T: Transport> Shard<T> {
             self.prepare.finish();
         }
         for item in &mut items {
-            let Some(slot) = self.slots.take(item.conn) else { continue };
             let bytes = &mut arena[item.range.clone()];
             // A panic is a bug of ours or of rustls. Whatever bytes a peer found for it, they end its own connection
             // and not the shard.
-            if catch_unwind(AssertUnwindSafe(|| self.advance(item, slot, bytes, now))).is_err() {
+            if catch_unwind(AssertUnwindSafe(|| self.advance(item, bytes, now))).is_err() {
                 self.contain(item.conn);
             }
         }
@@ -74,14 +73,17 @@ impl<T: Transport> Shard<T> {
         }
     }
 
-    fn advance(&mut self, item: &mut Item, mut slot: Slot, bytes: &mut [u8], now: Instant64) {
+    fn advance(&mut self, item: &mut Item, bytes: &mut [u8], now: Instant64) {
+        if let Some(Slot { conn: Conn::Streaming(_), .. }) = self.slots.get(item.conn) {
+            return self.advance_stream(item, bytes, now);
+        }
+        let Some(mut slot) = self.slots.take(item.conn) else { return };
         slot.gathered = false;
         // The state is consumed; what it becomes takes the place of this one.
         match mem::replace(&mut slot.conn, Conn::Lingering { fin_sent: false }) {
             Conn::Handshaking(handshake) => self.advance_handshake(item, slot, handshake, bytes, now),
             Conn::Closing(session) => self.advance_closing(item, slot, session, bytes, now),
-            Conn::Streaming(streaming) => self.advance_stream(item, slot, streaming, bytes, now),
-            conn @ (Conn::HandingOff { .. } | Conn::Lingering { .. }) => {
+            conn @ (Conn::Streaming(_) | Conn::HandingOff { .. } | Conn::Lingering { .. }) => {
                 slot.conn = conn;
                 self.slots.put(item.conn, slot);
             }
@@ -235,16 +237,7 @@ impl<T: Transport> Shard<T> {
     /// # Errors
     /// The connection is broken.
     pub(super) fn send(&mut self, id: ConnId, slot: &mut Slot, push: Push) -> io::Result<()> {
-        if self.out.is_empty() {
-            return Ok(());
-        }
-        let waits = slot.unsent.len() > 0;
-        let sent = if waits { Ok(0) } else { self.transport.send(id, &[IoSlice::new(&self.out)], push) };
-        if let Ok(sent) = sent {
-            slot.unsent.bytes.extend_from_slice(&self.out[sent..]);
-        }
-        self.out.clear();
-        sent.map(drop)
+        send(&mut self.transport, &mut self.out, id, slot, push)
     }
 
     /// The transport takes bytes again.
@@ -280,4 +273,24 @@ impl<T: Transport> Shard<T> {
             _ => {}
         }
     }
+}
+
+/// [`Shard::send`] for a slot that stays where it is.
+pub(super) fn send<T: Transport>(
+    transport: &mut T,
+    out: &mut Vec<u8>,
+    id: ConnId,
+    slot: &mut Slot,
+    push: Push,
+) -> io::Result<()> {
+    if out.is_empty() {
+        return Ok(());
+    }
+    let waits = slot.unsent.len() > 0;
+    let sent = if waits { Ok(0) } else { transport.send(id, &[IoSlice::new(out)], push) };
+    if let Ok(sent) = sent {
+        slot.unsent.bytes.extend_from_slice(&out[sent..]);
+    }
+    out.clear();
+    sent.map(drop)
 }

@@ -157,6 +157,8 @@ pub struct Shard<T: Transport> {
     hand_off: hand_off::HandOff,
     /// Connections that may have more to read than their budget for a turn allowed.
     again: Vec<ConnId>,
+    /// Futures that the budget of a turn left over.
+    batch: services::Batch,
     // What follows lends its memory from turn to turn.
     events: Vec<Event>,
     items: Vec<Item>,
@@ -198,6 +200,7 @@ where
             draining_until: None,
             hand_off: hand_off::HandOff::new(mailboxes),
             again: Vec::new(),
+            batch: services::Batch::new(),
             events: Vec::new(),
             items: Vec::new(),
             arena: Vec::new(),
@@ -229,7 +232,7 @@ where
             }
             self.turn(self.draining_until)?;
         }
-        self.services.cancel_all();
+        self.services.cancel_all(&mut self.batch);
         Ok(())
     }
 
@@ -283,7 +286,8 @@ where
     }
 
     fn next_deadline(&self, until: Option<Instant64>) -> Option<Instant64> {
-        if !self.again.is_empty() || !self.services.is_idle() || self.hand_off.has_mail_left() {
+        if !self.again.is_empty() || !self.batch.is_empty() || !self.services.is_idle() || self.hand_off.has_mail_left()
+        {
             return Some(Instant64::ZERO);
         }
         let retry = self.hand_off.is_waiting().then(|| self.transport.now() + mailbox::RETRY);
@@ -318,7 +322,7 @@ where
     fn run_workers(&mut self, now: Instant64) {
         let mut budget = POLLS_PER_TURN;
         loop {
-            let ran = self.services.run(budget);
+            let ran = self.services.run(budget, &mut self.batch);
             self.counters.handler_panics.add(ran.panics);
             let mut posted = mem::take(&mut self.ids);
             self.services.take_posted(&mut posted);

@@ -6,6 +6,7 @@ use std::future::Future;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::thread::{self, ThreadId};
@@ -22,6 +23,16 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The thread that this is called on. It is asked for with every wake-up, and the standard library answers with a
+/// reference count.
+fn here() -> ThreadId {
+    thread_local!(static HERE: ThreadId = thread::current().id());
+    HERE.with(|id| *id)
+}
+
+/// Futures that are to be polled, in their order.
+pub(super) type Batch = VecDeque<Runnable>;
+
 /// Shared by a shard and the futures that run on it.
 ///
 /// The queues have locks because a waker may be called from any thread; only the shard's own takes them often, so
@@ -29,11 +40,13 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(crate) struct Services {
     home: ThreadId,
     wake: Box<dyn Wake>,
-    ready: Mutex<VecDeque<Runnable>>,
+    ready: Mutex<Batch>,
     tasks: Mutex<Places<Task<()>>>,
     outbox: Mutex<Vec<ConnId>>,
     sleeps: Mutex<Sleeps>,
-    drain: Mutex<DrainState>,
+    /// Set under the lock of `waiting`.
+    draining: AtomicBool,
+    waiting: Mutex<Places<Waker>>,
 }
 
 /// Values at stable indices.
@@ -72,12 +85,6 @@ struct Sleeps {
     now: Instant64,
 }
 
-#[derive(Default)]
-struct DrainState {
-    draining: bool,
-    waiting: Places<Waker>,
-}
-
 /// What a run of the queue did.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Ran {
@@ -89,18 +96,19 @@ pub(super) struct Ran {
 impl Services {
     pub(super) fn new(wake: impl Wake, now: Instant64) -> Arc<Self> {
         Arc::new(Self {
-            home: thread::current().id(),
+            home: here(),
             wake: Box::new(wake),
             ready: Mutex::default(),
             tasks: Mutex::default(),
             outbox: Mutex::default(),
             sleeps: Mutex::new(Sleeps { wheel: Wheel::new(now), now }),
-            drain: Mutex::default(),
+            draining: AtomicBool::new(false),
+            waiting: Mutex::default(),
         })
     }
 
     fn wake_from_abroad(&self) {
-        if thread::current().id() != self.home {
+        if here() != self.home {
             self.wake.wake();
         }
     }
@@ -108,7 +116,7 @@ impl Services {
     /// # Panics
     /// On another thread than the shard's.
     pub(super) fn assert_home(&self) {
-        assert_eq!(thread::current().id(), self.home, "on another thread than the shard's own");
+        assert_eq!(here(), self.home, "on another thread than the shard's own");
     }
 
     /// Runs `future` on this shard; it need not be [`Send`].
@@ -124,32 +132,35 @@ impl Services {
             lock(&services.ready).push_back(runnable);
             services.wake_from_abroad();
         };
-        let (runnable, task) = async_task::spawn_local(Spawned { future, ended }, schedule);
+        let (runnable, task) = async_task::spawn_local(Running { future, ended }, schedule);
         lock(&self.tasks).values[index] = Some(task);
         runnable.schedule();
     }
 
-    /// Polls what is ready, at most `budget` times.
-    pub(super) fn run(&self, budget: usize) -> Ran {
+    /// Polls what is ready, at most `budget` times. What it takes and does not poll stays in `batch`.
+    pub(super) fn run(&self, budget: usize, batch: &mut Batch) -> Ran {
         let mut ran = Ran::default();
         for _ in 0..budget {
-            let Some(runnable) = lock(&self.ready).pop_front() else { return ran };
+            if batch.is_empty() {
+                mem::swap(&mut *lock(&self.ready), batch);
+            }
+            let Some(runnable) = batch.pop_front() else { return ran };
             // The handler's panic ends its own connection: unwinding drops its stream.
             if catch_unwind(AssertUnwindSafe(|| runnable.run())).is_err() {
                 ran.panics += 1;
             }
         }
-        ran.more = !lock(&self.ready).is_empty();
+        ran.more = !batch.is_empty() || !lock(&self.ready).is_empty();
         ran
     }
 
     /// Cancels every task, and drops what they hold on this thread.
-    pub(super) fn cancel_all(&self) {
+    pub(super) fn cancel_all(&self, batch: &mut Batch) {
         loop {
             let tasks = lock(&self.tasks).take_all();
             let idle = tasks.is_empty();
             drop(tasks);
-            while let Some(runnable) = { lock(&self.ready).pop_front() } {
+            while let Some(runnable) = batch.pop_front().or_else(|| lock(&self.ready).pop_front()) {
                 let _ = catch_unwind(AssertUnwindSafe(|| runnable.run()));
             }
             if idle {
@@ -201,9 +212,9 @@ impl Services {
 
     pub(super) fn start_drain(&self) {
         let waiting = {
-            let mut drain = lock(&self.drain);
-            drain.draining = true;
-            drain.waiting.take_all()
+            let mut waiting = lock(&self.waiting);
+            self.draining.store(true, Ordering::Release);
+            waiting.take_all()
         };
         waiting.into_iter().for_each(Waker::wake);
     }
@@ -215,15 +226,16 @@ impl Services {
 }
 
 pin_project! {
-    // Not an async block, which would have room for `future` twice.
-    struct Spawned<F> {
+    /// A future with what is to happen when it ends. An async block that awaits it would hold it twice: where it was
+    /// moved in and where it is awaited.
+    struct Running<F> {
         #[pin]
         future: F,
         ended: Ended,
     }
 }
 
-impl<F: Future<Output = ()>> Future for Spawned<F> {
+impl<F: Future<Output = ()>> Future for Running<F> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -311,7 +323,8 @@ impl Drop for Sleep {
 /// A future that ends when the engine begins to drain; see [`Local::draining`](super::Local::draining).
 pub struct Draining {
     services: Arc<Services>,
-    registered: Option<usize>,
+    /// Where it waits, and with what waker.
+    registered: Option<(usize, Waker)>,
 }
 
 impl fmt::Debug for Draining {
@@ -323,22 +336,30 @@ impl fmt::Debug for Draining {
 impl Future for Draining {
     type Output = ();
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let services = Arc::clone(&self.services);
-        let mut drain = lock(&services.drain);
-        if drain.draining {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Self { services, registered } = self.get_mut();
+        if services.draining.load(Ordering::Acquire) {
             return Poll::Ready(());
         }
-        let index = *self.registered.get_or_insert_with(|| drain.waiting.reserve());
-        drain.waiting.values[index] = Some(cx.waker().clone());
+        // A connection asks each time it is polled, and its waker seldom changes. Whoever sets the flag wakes it.
+        if registered.as_ref().is_some_and(|(_, waker)| waker.will_wake(cx.waker())) {
+            return Poll::Pending;
+        }
+        let mut waiting = lock(&services.waiting);
+        if services.draining.load(Ordering::Acquire) {
+            return Poll::Ready(());
+        }
+        let index = registered.as_ref().map_or_else(|| waiting.reserve(), |(index, _)| *index);
+        waiting.values[index] = Some(cx.waker().clone());
+        *registered = Some((index, cx.waker().clone()));
         Poll::Pending
     }
 }
 
 impl Drop for Draining {
     fn drop(&mut self) {
-        if let Some(index) = self.registered {
-            drop(lock(&self.services.drain).waiting.release(index));
+        if let Some((index, _)) = self.registered {
+            drop(lock(&self.services.waiting).release(index));
         }
     }
 }

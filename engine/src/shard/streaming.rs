@@ -7,7 +7,7 @@ use super::gather::Item;
 use super::services::lock;
 use super::slots::{Conn, Slot, Streaming};
 use super::stream::{Ended, Left, Shared, Stream};
-use super::{Shard, Worker};
+use super::{Shard, Worker, advance};
 use crate::error::Refusal;
 use crate::handshake::Finished;
 use crate::time::Instant64;
@@ -34,52 +34,49 @@ impl<T: Transport> Shard<T> {
         self.services.post(id);
     }
 
-    /// Ciphertext has come for a worker.
-    pub(super) fn advance_stream(
-        &mut self,
-        item: &Item,
-        mut slot: Slot,
-        mut streaming: Streaming,
-        bytes: &mut [u8],
-        now: Instant64,
-    ) {
+    /// Ciphertext has come for a worker. The slot stays where it is unless that ends the connection.
+    pub(super) fn advance_stream(&mut self, item: &Item, bytes: &mut [u8], now: Instant64) {
         let id = item.conn;
-        if item.broken {
-            slot.conn = Conn::Streaming(streaming);
+        let Some(slot) = self.slots.get_mut(id) else { return };
+        slot.gathered = false;
+        let Conn::Streaming(streaming) = &mut slot.conn else { return };
+        let heard = if item.broken { Ok(()) } else { decrypt(streaming, item.end, bytes, &mut self.out) };
+        if heard.is_ok() && !item.broken {
+            let sent = advance::send(&mut self.transport, &mut self.out, id, slot, Push::Now);
+            if sent.is_ok() {
+                return;
+            }
+        }
+        let Some(slot) = self.slots.take(id) else { return };
+        if heard.is_ok() {
             return self.broken(id, slot);
         }
-        let (reader, result) = {
-            let mut state = lock(&streaming.shared.state);
-            let before = state.inbound.len();
-            let result = streaming.session.receive(bytes, &mut state.inbound.bytes, &mut self.out);
-            (if state.inbound.len() > before { state.reader.take() } else { None }, result)
-        };
-        reader.into_iter().for_each(Waker::wake);
-        match result {
-            Ok(r) => {
-                if r.peer_closed {
-                    streaming.shared.end(Ended::Clean);
-                } else if item.end {
-                    streaming.shared.end(Ended::Truncated);
-                }
-                slot.conn = Conn::Streaming(streaming);
-                match self.send(id, &mut slot, Push::Now) {
-                    Ok(()) => self.slots.put(id, slot),
-                    Err(_) => self.broken(id, slot),
-                }
-            }
-            Err(_) => {
-                self.counters.faults_after_handshake.add(1);
-                self.last_words(id, slot, now);
-            }
-        }
+        self.counters.faults_after_handshake.add(1);
+        self.last_words(id, slot, now);
     }
 
     /// A worker has read, written, shut down or left: does what follows from it.
     pub(super) fn serve_posted(&mut self, id: ConnId, now: Instant64) {
-        let Some(mut slot) = self.slots.take(id) else { return };
+        let served = self.serve_in_place(id);
+        if served == Served::Stays {
+            return;
+        }
+        let Some(slot) = self.slots.take(id) else { return };
+        match served {
+            Served::Broken => self.broken(id, slot),
+            Served::Waits => {
+                let mut slot = slot;
+                self.set_timer(id, &mut slot, now + self.limits.unsent_wait);
+                self.slots.put(id, slot);
+            }
+            Served::Stays | Served::Left => self.linger(id, slot, now),
+        }
+    }
+
+    fn serve_in_place(&mut self, id: ConnId) -> Served {
+        let Some(slot) = self.slots.get_mut(id) else { return Served::Stays };
         loop {
-            let Conn::Streaming(streaming) = &mut slot.conn else { return self.slots.put(id, slot) };
+            let Conn::Streaming(streaming) = &mut slot.conn else { return Served::Stays };
             let room = slot.unsent.len() < self.limits.stream_write_bytes;
             let (asked, result) = encrypt(streaming, room, &mut self.out);
             if asked.resume {
@@ -87,51 +84,34 @@ impl<T: Transport> Shard<T> {
             }
             if result.is_err() || asked.left == Some(Left::Panicked) {
                 self.out.clear();
-                return self.broken(id, slot);
+                return Served::Broken;
             }
-            let push = if streaming.closed { Push::BeforeClose } else { Push::Now };
-            if self.send_all(id, &mut slot, push).is_err() {
-                return self.broken(id, slot);
+            let closed = streaming.closed;
+            let push = if closed { Push::BeforeClose } else { Push::Now };
+            if send_all(&mut self.transport, &mut self.out, id, slot, push).is_err() {
+                return Served::Broken;
             }
             // With something unsent, `writable` comes back here.
-            if !asked.more || slot.unsent.len() > 0 {
-                return self.finish_serving(id, slot, asked.left, now);
+            if asked.more && slot.unsent.len() == 0 {
+                continue;
             }
+            return match &mut slot.conn {
+                Conn::Streaming(_) if asked.left.is_some() => {
+                    if closed {
+                        Served::Left
+                    } else {
+                        Served::Waits
+                    }
+                }
+                // The worker reads on: only our direction ends.
+                Conn::Streaming(Streaming { fin_sent: sent @ false, .. }) if closed && slot.unsent.len() == 0 => {
+                    *sent = true;
+                    self.transport.shutdown(id);
+                    Served::Stays
+                }
+                _ => Served::Stays,
+            };
         }
-    }
-
-    fn finish_serving(&mut self, id: ConnId, mut slot: Slot, left: Option<Left>, now: Instant64) {
-        let Conn::Streaming(Streaming { closed, .. }) = &slot.conn else { return self.slots.put(id, slot) };
-        let closed = *closed;
-        if !closed {
-            if left.is_some() {
-                // What it wrote last waits for the peer to take what it wrote before.
-                self.set_timer(id, &mut slot, now + self.limits.unsent_wait);
-            }
-            return self.slots.put(id, slot);
-        }
-        if left.is_some() {
-            return self.linger(id, slot, now);
-        }
-        // The worker reads on: only our direction ends.
-        if let Conn::Streaming(Streaming { fin_sent: sent @ false, .. }) = &mut slot.conn
-            && slot.unsent.len() == 0
-        {
-            *sent = true;
-            self.transport.shutdown(id);
-        }
-        self.slots.put(id, slot);
-    }
-
-    /// Sends what is kept and `self.out` together.
-    fn send_all(&mut self, id: ConnId, slot: &mut Slot, push: Push) -> std::io::Result<()> {
-        if slot.unsent.len() == 0 {
-            return self.send(id, slot, push);
-        }
-        slot.unsent.bytes.append(&mut self.out);
-        let sent = self.transport.send(id, &[std::io::IoSlice::new(slot.unsent.front())], push)?;
-        slot.sent(sent);
-        Ok(())
     }
 
     /// The connection broke under whoever had it.
@@ -141,6 +121,51 @@ impl<T: Transport> Shard<T> {
         }
         self.close(id, slot, Close::Abort);
     }
+}
+
+/// What becomes of a connection whose worker was served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Served {
+    Stays,
+    Broken,
+    /// Its worker has left, and what that wrote last waits for the peer to take what it wrote before.
+    Waits,
+    /// Its worker has left, and close_notify is written.
+    Left,
+}
+
+/// Sends what is kept and `out` together.
+fn send_all<T: Transport>(
+    transport: &mut T,
+    out: &mut Vec<u8>,
+    id: ConnId,
+    slot: &mut Slot,
+    push: Push,
+) -> std::io::Result<()> {
+    if slot.unsent.len() == 0 {
+        return advance::send(transport, out, id, slot, push);
+    }
+    slot.unsent.bytes.append(out);
+    let sent = transport.send(id, &[std::io::IoSlice::new(slot.unsent.front())], push)?;
+    slot.sent(sent);
+    Ok(())
+}
+
+/// Gives the worker what `bytes` carry, and word of the end when they have it or `end` says so.
+fn decrypt(streaming: &mut Streaming, end: bool, bytes: &mut [u8], out: &mut Vec<u8>) -> Result<(), rustls::Error> {
+    let (reader, result) = {
+        let mut state = lock(&streaming.shared.state);
+        let before = state.inbound.len();
+        let result = streaming.session.receive(bytes, &mut state.inbound.bytes, out);
+        (if state.inbound.len() > before { state.reader.take() } else { None }, result)
+    };
+    reader.into_iter().for_each(Waker::wake);
+    if result?.peer_closed {
+        streaming.shared.end(Ended::Clean);
+    } else if end {
+        streaming.shared.end(Ended::Truncated);
+    }
+    Ok(())
 }
 
 /// What a worker asks of the shard.

@@ -122,7 +122,7 @@ where
     B: Body + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let local = stream.local();
+    let draining = stream.local().draining();
     let mut builder = http1::Builder::new();
     builder
         .timer(ShardTimer(Arc::clone(stream.services())))
@@ -135,9 +135,8 @@ where
     if options.headers_max != HEADERS_MAX {
         builder.max_headers(options.headers_max);
     }
-    let connection =
-        Box::pin(builder.serve_connection(HyperIo::new(stream, options.write_wait), service).with_upgrades());
-    until_done(connection, &local, |connection| connection.as_mut().graceful_shutdown())
+    let connection = builder.serve_connection(HyperIo::new(stream, options.write_wait), service).with_upgrades();
+    until_done(connection, draining, |connection| connection.graceful_shutdown())
 }
 
 /// Answers `GET /` with the facts of the handshake, and, with the feature `websocket`, echoes on any path that is

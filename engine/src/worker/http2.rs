@@ -151,7 +151,7 @@ where
     B: Body + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let (local, activity) = (stream.local(), Activity::new(stream.services()));
+    let (draining, activity) = (stream.local().draining(), Activity::new(stream.services()));
     let mut builder = http2::Builder::new(ShardExecutor(Rc::clone(&activity)));
     if options.connect_protocol {
         builder.enable_connect_protocol();
@@ -176,7 +176,7 @@ where
     let io = Watched { io: HyperIo::new(stream, options.write_wait), activity: Rc::clone(&activity) };
     let connection = builder.serve_connection(io, Heads(service));
     let timed = Timed::new(connection, activity, options, |connection| connection.graceful_shutdown());
-    until_done(timed, &local, Timed::leave)
+    until_done(timed, draining, |timed| timed.get_mut().leave())
 }
 
 /// Answers `GET /` with the facts of the handshake, and, with the feature `websocket`, echoes on any path that is

@@ -17,11 +17,14 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use pin_project_lite::pin_project;
 
 pub use tower::{Tower, tower};
 
 use crate::handshake::HandshakeFacts;
-use crate::shard::{Local, Stream, Worker};
+use crate::shard::{Draining, Local, Stream, Worker};
 
 /// The connection that a service is made for: what its handshake has settled, and where its futures run.
 #[derive(Clone)]
@@ -63,20 +66,32 @@ impl<F: Fn(Stream) + Send + Sync + 'static> Worker for Start<F> {
     }
 }
 
-/// Drives `connection` to its end. When the shard begins to drain it is told with `drain`, once.
-fn until_done<C: Future + Unpin>(
-    mut connection: C,
-    local: &Local,
-    drain: fn(&mut C),
-) -> impl Future<Output = ()> + use<C> {
-    let mut draining = local.draining();
-    let mut told = false;
-    std::future::poll_fn(move |cx| {
-        if !told && Pin::new(&mut draining).poll(cx).is_ready() {
-            told = true;
-            drain(&mut connection);
+/// Drives `connection` to its end. It is told with `drain` when the shard begins to drain, once.
+fn until_done<C: Future>(connection: C, draining: Draining, drain: fn(Pin<&mut C>)) -> UntilDone<C> {
+    UntilDone { connection, draining: Some(draining), drain }
+}
+
+pin_project! {
+    /// An async function would hold the connection twice, as its argument and as what it awaits; and it is large.
+    struct UntilDone<C> {
+        #[pin]
+        connection: C,
+        #[pin]
+        draining: Option<Draining>,
+        drain: fn(Pin<&mut C>),
+    }
+}
+
+impl<C: Future> Future for UntilDone<C> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut this = self.project();
+        if this.draining.as_mut().as_pin_mut().is_some_and(|draining| draining.poll(cx).is_ready()) {
+            this.draining.set(None);
+            (this.drain)(this.connection.as_mut());
         }
         // How it ended is between hyper and the peer; the shard counts what concerns it.
-        Pin::new(&mut connection).poll(cx).map(drop)
-    })
+        this.connection.poll(cx).map(drop)
+    }
 }

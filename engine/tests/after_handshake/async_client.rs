@@ -1,11 +1,12 @@
 //! The asynchronous client: in a runtime, and over I/O of any kind.
 
 use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use handfast::client::{Client, ClientError, ClientStream, Phase, Roots};
 use handfast::handshake::TlsVersions;
-use handfast::rustls::{CertificateError, NamedGroup, ProtocolVersion};
+use handfast::rustls::{CertificateError, KeyLog, NamedGroup, ProtocolVersion};
 use handfast::{Placement, Protocol};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -82,11 +83,11 @@ fn a_handshake_needs_no_runtime_and_goes_through_a_pipe_of_three_bytes() {
 fn block_on<F: Future>(future: F) -> F::Output {
     struct Unpark(std::thread::Thread);
     impl std::task::Wake for Unpark {
-        fn wake(self: std::sync::Arc<Self>) {
+        fn wake(self: Arc<Self>) {
             self.0.unpark();
         }
     }
-    let waker = std::sync::Arc::new(Unpark(std::thread::current())).into();
+    let waker = Arc::new(Unpark(std::thread::current())).into();
     let mut future = std::pin::pin!(future);
     loop {
         match future.as_mut().poll(&mut std::task::Context::from_waker(&waker)) {
@@ -172,4 +173,21 @@ fn secrets_of_connections_are_appended_to_the_key_log() {
     assert_eq!(labels, wanted);
     let nowhere = Client::builder().key_log_file("/nowhere/keys").build();
     assert!(matches!(nowhere, Err(ClientError::KeyLog { kind: std::io::ErrorKind::NotFound, .. })), "{nowhere:?}");
+}
+
+#[test]
+fn secrets_go_to_a_key_log_of_ones_own() {
+    #[derive(Debug, Default)]
+    struct Labels(Mutex<Vec<String>>);
+    impl KeyLog for Labels {
+        fn log(&self, label: &str, _: &[u8], _: &[u8]) {
+            self.0.lock().unwrap().push(label.to_owned());
+        }
+    }
+    let server = server();
+    let labels = Arc::new(Labels::default());
+    let builder = server.trusting().alpn(["bench"]).versions(TlsVersions::Tls12);
+    let client = builder.key_log(Arc::clone(&labels) as Arc<dyn KeyLog>).build().unwrap();
+    drop(runtime().block_on(client.connect_to_async(server.addr(), "localhost")).unwrap());
+    assert_eq!(*labels.0.lock().unwrap(), ["CLIENT_RANDOM"]);
 }

@@ -10,6 +10,8 @@ use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response, Version};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::harness::{Server, pattern, runtime};
 
@@ -124,4 +126,46 @@ fn dropped_connection_closes_without_leaving_anything_open() {
     });
     let metrics = server.shutdown();
     assert_eq!(metrics.lingered_out, 0, "{metrics}");
+}
+
+#[test]
+fn connection_that_ends_before_the_response_is_not_taken_for_one_that_never_had_the_request() {
+    // It ends in good order, or breaks.
+    for panics in [false, true] {
+        let protocol = Protocol::alpn("http/1.1").serve(move |mut stream| async move {
+            stream.read_exact(&mut [0; 4]).await.unwrap();
+            if panics {
+                std::panic::resume_unwind(Box::new("on purpose"));
+            }
+        });
+        let server = Server::start(Placement::SharedCore, [protocol]);
+        runtime().block_on(async {
+            let http = server.client("http/1.1").http_to(server.addr(), "localhost").await.unwrap();
+            let error = send(&http, "/", Bytes::new()).await.unwrap_err();
+            assert!(matches!(error, HttpError::Interrupted(_)), "{error:?}");
+            let error = send(&http, "/", Bytes::new()).await.unwrap_err();
+            assert!(matches!(error, HttpError::Closed), "{error:?}");
+        });
+        server.shutdown();
+    }
+}
+
+#[test]
+fn connection_is_taken_over_by_the_protocol_that_it_was_upgraded_to() {
+    let server = Server::start(Placement::SharedCore, [Protocol::http1()]);
+    runtime().block_on(async {
+        let http = server.client("http/1.1").http_to(server.addr(), "localhost").await.unwrap();
+        let request = Request::get("/").header("connection", "upgrade").header("upgrade", "websocket");
+        let request =
+            request.header("sec-websocket-version", "13").header("sec-websocket-key", "AAAAAAAAAAAAAAAAAAAAAA==");
+        let response = http.send(request.body(Empty::new()).unwrap()).await.unwrap();
+        assert_eq!(response.status(), 101);
+        let mut io = TokioIo::new(hyper::upgrade::on(response).await.unwrap());
+        // A text message (RFC 6455 section 5.2) with a mask of zeros, which comes back without one.
+        io.write_all(b"\x81\x82\0\0\0\0hi").await.unwrap();
+        let mut echo = [0; 4];
+        io.read_exact(&mut echo).await.unwrap();
+        assert_eq!(&echo, b"\x81\x02hi");
+    });
+    server.shutdown();
 }

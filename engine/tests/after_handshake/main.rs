@@ -24,4 +24,6 @@ mod own_protocol;
 #[cfg(feature = "tokio")]
 mod runtime;
 mod tls_stream;
+#[cfg(feature = "client-http")]
+mod tonic;
 mod websocket;
