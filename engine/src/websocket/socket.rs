@@ -44,8 +44,9 @@ const CONTROL_BYTES_MAX: usize = 125;
 /// }
 /// ```
 pub struct WebSocket {
-    /// Gone once the connection is done with, so that a handler that goes on holds none.
-    frames: Option<yawc::WebSocket<Io>>,
+    /// Gone once the connection is done with, so that a handler that goes on holds none. Boxed, as a future has room for
+    /// each place that a value in it moves through.
+    frames: Option<Box<yawc::WebSocket<Io>>>,
     phase: Phase,
     timer: Timer,
     keep_alive: Option<Pulse>,
@@ -90,7 +91,7 @@ impl WebSocket {
         let frames = yawc::WebSocket::from_stream_with_extensions(io, role, extensions, options.for_library())
             .map_err(|e| WebSocketError::of(&e))?;
         Ok(Self {
-            frames: Some(frames),
+            frames: Some(Box::new(frames)),
             phase: Phase::Open,
             keep_alive: options.keep_alive.map(|keep_alive| Pulse::new(keep_alive, &timer)),
             timer,
