@@ -1,31 +1,37 @@
 //! The service on Handfast: one shard, and worker threads if asked for. It listens on 127.0.0.2 as well, with the same
 //! port.
 
+use std::sync::Arc;
+
 use hyper::Request;
 use hyper::body::Incoming;
+use hyper::header::UPGRADE;
 use hyper::service::service_fn;
 
 use handfast::identity::{CertificateSet, Identity};
 use handfast::transport::tcp::Endpoint;
+use handfast::websocket::{Options, Origins, WebSocket};
 use handfast::{Engine, Pin, Placement, Protocol, worker};
 
-use super::{Error, ServeArgs, respond, websocket};
+use super::{Error, ServeArgs, respond};
 
 /// A protocol of nothing but handshakes.
 const CLOSE: &str = "close/1";
 
 pub(super) fn serve(args: &ServeArgs) -> Result<(), Error> {
     let identity = Identity::from_files(&args.cert, &args.key, &handfast::crypto::provider())?;
-    let settings = args.websocket;
+    let mut options = Options::default();
+    options.origins = Origins::Any;
+    options.deflate = args.websocket.deflate();
+    let options = Arc::new(options);
     let mut limits = worker::http1::Options::default();
     limits.header_read_timeout = super::IDLE;
     let http1 = worker::http1::serve_with(limits, move |connection| {
-        let local = connection.local().clone();
+        let (connection, options) = (connection.clone(), Arc::clone(&options));
         service_fn(move |mut request: Request<Incoming>| {
-            let upgraded = websocket::accept(&mut request, settings).map(|(response, echo)| {
-                echo.into_iter().for_each(|echo| local.spawn(echo));
-                response
-            });
+            let opening = request.headers().contains_key(UPGRADE);
+            let upgraded = opening
+                .then(|| worker::websocket::upgrade(&connection, &mut request, &options, |socket, _| echo(socket)));
             async move {
                 match upgraded {
                     Some(response) => Ok(response),
@@ -50,6 +56,14 @@ pub(super) fn serve(args: &ServeArgs) -> Result<(), Error> {
     println!("listening on {}", engine.handle().endpoints()[0]);
     engine.join()?;
     Ok(())
+}
+
+async fn echo(mut socket: WebSocket) {
+    while let Ok(Some(message)) = socket.receive().await {
+        if socket.send(message).await.is_err() {
+            return;
+        }
+    }
 }
 
 /// A port that both addresses can have. Somebody may take it meanwhile; then the engine says so.

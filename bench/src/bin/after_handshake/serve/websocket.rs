@@ -1,4 +1,4 @@
-//! WebSocket echo by yawc over the upgrade of `http/1.1`, the same for both stacks.
+//! What WebSockets are told on either stack, and tokio's: yawc over the upgrade of `http/1.1`.
 
 use std::future::Future;
 use std::sync::LazyLock;
@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use bytes::Bytes;
 use clap::ValueEnum;
 use futures_util::SinkExt;
+use handfast::websocket::Deflate;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::UPGRADE;
@@ -29,14 +30,26 @@ pub(crate) enum Settings {
     DeflateNoContextLean,
 }
 
-/// Between messages, a lean socket keeps buffers of this size; frames may be larger.
-const LEAN_BUFFER_BYTES: usize = 512;
+/// Between messages, a lean socket keeps buffers of this size, which is Handfast's default; frames may be larger.
+const LEAN_BUFFER_BYTES: usize = 1024;
 /// Idle states of compression that are kept for all sockets.
 const POOLED: usize = 8;
 
 static POOL: LazyLock<DeflatePool> = LazyLock::new(|| DeflatePool::new(POOLED));
 
 impl Settings {
+    /// permessage-deflate in Handfast's terms. Its buffers are small unless it is told otherwise.
+    pub(super) fn deflate(self) -> Option<Deflate> {
+        let mut deflate = Deflate::default();
+        match self {
+            Self::Plain | Self::PlainLean => return None,
+            Self::Deflate => {}
+            Self::DeflateLean => deflate.server_no_context_takeover = true,
+            Self::DeflateNoContext | Self::DeflateNoContextLean => deflate = Deflate::without_context_takeover(),
+        }
+        Some(deflate)
+    }
+
     pub(crate) fn options(self) -> Options {
         let options = Options::default();
         let lean = |options: Options| {
