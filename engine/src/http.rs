@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hyper::body::{Body, Incoming};
-use hyper::service::Service;
 use hyper::{Request, Response};
 
 #[cfg(feature = "websocket")]
@@ -15,7 +14,7 @@ use crate::protocol::Protocol;
 use crate::shard::Worker;
 #[cfg(feature = "websocket")]
 use crate::websocket::{self, WebSocket};
-use crate::worker::{self, Connection};
+use crate::worker::{self, Connection, HttpService};
 #[cfg(feature = "websocket")]
 use routes::Routes;
 
@@ -47,13 +46,10 @@ pub struct Http {
 impl Http {
     /// Answers with the service that `make` makes for each connection. Its futures need not be [`Send`], and must not
     /// block.
-    pub fn new<M, S, B>(make: M) -> Self
+    pub fn new<M, S>(make: M) -> Self
     where
         M: Fn(&Connection) -> S + Send + Sync + 'static,
-        S: Service<Request<Incoming>, Response = Response<B>> + 'static,
-        S::Error: Into<Box<dyn Error + Send + Sync>>,
-        B: Body<Data = Bytes> + 'static,
-        B::Error: Into<Box<dyn Error + Send + Sync>>,
+        S: HttpService<Body: Body<Data = Bytes>>,
     {
         Self {
             site: Arc::new(Made(Arc::new(make))),
@@ -150,13 +146,10 @@ trait Site: Send + Sync {
 
 struct Made<M>(Arc<M>);
 
-impl<M, S, B> Site for Made<M>
+impl<M, S> Site for Made<M>
 where
     M: Fn(&Connection) -> S + Send + Sync + 'static,
-    S: Service<Request<Incoming>, Response = Response<B>> + 'static,
-    S::Error: Into<Box<dyn Error + Send + Sync>>,
-    B: Body<Data = Bytes> + 'static,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
+    S: HttpService<Body: Body<Data = Bytes>>,
 {
     #[cfg(feature = "h1")]
     fn http1(&self, http: &Http) -> Box<dyn Worker> {

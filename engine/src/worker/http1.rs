@@ -1,20 +1,19 @@
 //! `http/1.1` (RFC 9112) by hyper.
 
 use std::convert::Infallible;
-use std::error::Error;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::body::{Body, Incoming};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::{Service, service_fn};
+use hyper::service::service_fn;
 use hyper::{Request, Response};
 
 use super::hyper_io::{HyperIo, ShardTimer, bounded};
-use super::{Connection, Start, facts, until_done};
+use super::{Connection, HttpService, Start, facts, until_done};
 use crate::shard::{Stream, Worker};
 
 /// hyper takes no less.
@@ -88,25 +87,19 @@ impl Default for Options {
 /// }));
 /// # drop(protocol);
 /// ```
-pub fn serve<M, S, B>(make: M) -> impl Worker
+pub fn serve<M, S>(make: M) -> impl Worker
 where
     M: Fn(&Connection) -> S + Send + Sync + 'static,
-    S: Service<Request<Incoming>, Response = Response<B>> + 'static,
-    S::Error: Into<Box<dyn Error + Send + Sync>>,
-    B: Body + 'static,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
+    S: HttpService,
 {
     serve_with(Options::default(), make)
 }
 
 /// As [`serve`], within other limits.
-pub fn serve_with<M, S, B>(options: Options, make: M) -> impl Worker
+pub fn serve_with<M, S>(options: Options, make: M) -> impl Worker
 where
     M: Fn(&Connection) -> S + Send + Sync + 'static,
-    S: Service<Request<Incoming>, Response = Response<B>> + 'static,
-    S::Error: Into<Box<dyn Error + Send + Sync>>,
-    B: Body + 'static,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
+    S: HttpService,
 {
     Start(move |stream: Stream| {
         let connection = Connection::of(&stream);
@@ -115,13 +108,7 @@ where
     })
 }
 
-fn converse<S, B>(options: &Options, stream: Stream, service: S) -> impl Future<Output = ()> + use<S, B>
-where
-    S: Service<Request<Incoming>, Response = Response<B>> + 'static,
-    S::Error: Into<Box<dyn Error + Send + Sync>>,
-    B: Body + 'static,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
-{
+fn converse<S: HttpService>(options: &Options, stream: Stream, service: S) -> impl Future<Output = ()> + use<S> {
     let draining = stream.local().draining();
     let mut builder = http1::Builder::new();
     builder

@@ -4,7 +4,6 @@ mod deadlines;
 mod head;
 
 use std::convert::Infallible;
-use std::error::Error;
 use std::future::Future;
 use std::ops::RangeInclusive;
 use std::rc::Rc;
@@ -13,16 +12,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::body::{Body, Incoming};
+use hyper::body::Incoming;
 use hyper::server::conn::http2;
-use hyper::service::{Service, service_fn};
+use hyper::service::service_fn;
 use hyper::{Request, Response};
 
 use deadlines::{Activity, ShardExecutor, Timed, Watched};
 use head::Heads;
 
 use super::hyper_io::{HyperIo, ShardTimer, bounded};
-use super::{Connection, Start, facts, until_done};
+use super::{Connection, HttpService, Start, facts, until_done};
 use crate::shard::{Stream, Worker};
 
 /// RFC 9113 section 6.5.2 (SETTINGS_MAX_FRAME_SIZE).
@@ -117,25 +116,19 @@ impl Default for Options {
 /// How much content a request may have is the service's to say, with `http_body_util::Limited` for example. The
 /// library sends no 100 (Continue), so a client that expects one (RFC 9110 section 10.1.1) sends its content when it has
 /// waited long enough, or reads a final status before.
-pub fn serve<M, S, B>(make: M) -> impl Worker
+pub fn serve<M, S>(make: M) -> impl Worker
 where
     M: Fn(&Connection) -> S + Send + Sync + 'static,
-    S: Service<Request<Incoming>, Response = Response<B>> + 'static,
-    S::Error: Into<Box<dyn Error + Send + Sync>>,
-    B: Body + 'static,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
+    S: HttpService,
 {
     serve_with(Options::default(), make)
 }
 
 /// As [`serve`], within other limits.
-pub fn serve_with<M, S, B>(options: Options, make: M) -> impl Worker
+pub fn serve_with<M, S>(options: Options, make: M) -> impl Worker
 where
     M: Fn(&Connection) -> S + Send + Sync + 'static,
-    S: Service<Request<Incoming>, Response = Response<B>> + 'static,
-    S::Error: Into<Box<dyn Error + Send + Sync>>,
-    B: Body + 'static,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
+    S: HttpService,
 {
     Start(move |stream: Stream| {
         let connection = Connection::of(&stream);
@@ -144,13 +137,7 @@ where
     })
 }
 
-fn converse<S, B>(options: &Options, stream: Stream, service: S) -> impl Future<Output = ()> + use<S, B>
-where
-    S: Service<Request<Incoming>, Response = Response<B>> + 'static,
-    S::Error: Into<Box<dyn Error + Send + Sync>>,
-    B: Body + 'static,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
-{
+fn converse<S: HttpService>(options: &Options, stream: Stream, service: S) -> impl Future<Output = ()> + use<S> {
     let (draining, activity) = (stream.local().draining(), Activity::new(stream.services()));
     let mut builder = http2::Builder::new(ShardExecutor(Rc::clone(&activity)));
     if options.connect_protocol {

@@ -9,6 +9,7 @@ pub mod http1;
 #[cfg(feature = "h2")]
 pub mod http2;
 mod hyper_io;
+mod service;
 mod tower;
 #[cfg(feature = "websocket")]
 pub mod websocket;
@@ -21,6 +22,7 @@ use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 
+pub use service::HttpService;
 pub use tower::{Tower, tower};
 
 use crate::handshake::HandshakeFacts;

@@ -1,0 +1,27 @@
+//! What answers requests.
+
+use std::error::Error;
+
+use hyper::body::{Body, Incoming};
+use hyper::service::Service;
+use hyper::{Request, Response};
+
+/// Anything that can be made an error of.
+type BoxError = Box<dyn Error + Send + Sync>;
+
+/// What answers HTTP requests here: every hyper [`Service`] of requests as they come in, whose responses have a
+/// [`Body`]. There is nothing to implement.
+pub trait HttpService:
+    Service<Request<Incoming>, Response = Response<<Self as HttpService>::Body>, Error: Into<BoxError>> + 'static
+{
+    /// The content of its responses.
+    type Body: Body<Error: Into<BoxError>> + 'static;
+}
+
+impl<S, B> HttpService for S
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error: Into<BoxError>> + 'static,
+    B: Body<Error: Into<BoxError>> + 'static,
+{
+    type Body = B;
+}
