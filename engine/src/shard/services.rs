@@ -6,7 +6,7 @@ use std::future::Future;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::thread::{self, ThreadId};
@@ -43,7 +43,9 @@ pub(crate) struct Services {
     ready: Mutex<Batch>,
     tasks: Mutex<Places<Task<()>>>,
     outbox: Mutex<Vec<ConnId>>,
-    sleeps: Mutex<Sleeps>,
+    sleeps: Mutex<Wheel<Waker>>,
+    /// Nanoseconds at the start of the turn; changes under the lock of `sleeps`, before anyone is woken for it.
+    now: AtomicU64,
     /// Set under the lock of `waiting`.
     draining: AtomicBool,
     waiting: Mutex<Places<Waker>>,
@@ -80,11 +82,6 @@ impl<T> Places<T> {
     }
 }
 
-struct Sleeps {
-    wheel: Wheel<Waker>,
-    now: Instant64,
-}
-
 /// What a run of the queue did.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Ran {
@@ -101,7 +98,8 @@ impl Services {
             ready: Mutex::default(),
             tasks: Mutex::default(),
             outbox: Mutex::default(),
-            sleeps: Mutex::new(Sleeps { wheel: Wheel::new(now), now }),
+            sleeps: Mutex::new(Wheel::new(now)),
+            now: AtomicU64::new(now.as_nanos()),
             draining: AtomicBool::new(false),
             waiting: Mutex::default(),
         })
@@ -186,15 +184,15 @@ impl Services {
 
     /// When the earliest sleeping future must be woken.
     pub(super) fn next_deadline(&self) -> Option<Instant64> {
-        lock(&self.sleeps).wheel.next_deadline()
+        lock(&self.sleeps).next_deadline()
     }
 
     /// Wakes the futures that have slept long enough.
     pub(super) fn expire(&self, now: Instant64, woken: &mut Vec<Waker>) {
         {
             let mut sleeps = lock(&self.sleeps);
-            sleeps.now = now;
-            sleeps.wheel.expire(now, |w| woken.push(w));
+            self.now.store(now.as_nanos(), Ordering::Release);
+            sleeps.expire(now, |w| woken.push(w));
         }
         // Outside the lock: a waker may run anything.
         woken.drain(..).for_each(Waker::wake);
@@ -202,12 +200,12 @@ impl Services {
 
     /// The time at the start of the shard's turn.
     pub(crate) fn now(&self) -> Instant64 {
-        lock(&self.sleeps).now
+        Instant64::from_nanos(self.now.load(Ordering::Acquire))
     }
 
     /// A future that ends at `deadline`.
     pub(crate) fn sleep_until(self: &Arc<Self>, deadline: Instant64) -> Sleep {
-        Sleep { services: Arc::clone(self), deadline, key: None, done: false }
+        Sleep { services: Arc::clone(self), deadline, key: None, waker: None, done: false }
     }
 
     pub(super) fn start_drain(&self) {
@@ -263,13 +261,16 @@ pub struct Sleep {
     services: Arc<Services>,
     deadline: Instant64,
     key: Option<TimerKey>,
+    /// Whom the timer of `key` wakes.
+    waker: Option<Waker>,
     done: bool,
 }
 
 impl Sleep {
     fn cancel(&mut self) {
+        self.waker = None;
         if let Some(key) = self.key.take() {
-            drop(lock(&self.services.sleeps).wheel.cancel(key));
+            drop(lock(&self.services.sleeps).cancel(key));
         }
     }
 
@@ -294,20 +295,22 @@ impl Future for Sleep {
         if self.done {
             return Poll::Ready(());
         }
-        let services = Arc::clone(&self.services);
-        let mut sleeps = lock(&services.sleeps);
-        // A connection polls its deadlines whenever anything happens to it.
-        let waits = self.key.and_then(|k| sleeps.wheel.find(k)).is_some_and(|w| w.will_wake(cx.waker()));
-        if waits && sleeps.now < self.deadline {
+        // A connection polls its deadlines whenever anything happens to it, and mostly nothing is to be done. A timer
+        // that has fired is not taken for one that runs: it never fires before its deadline.
+        let waits = self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
+        if waits && self.services.now() < self.deadline {
             return Poll::Pending;
         }
-        drop(self.key.take().and_then(|k| sleeps.wheel.cancel(k)));
-        if sleeps.now >= self.deadline {
+        let services = Arc::clone(&self.services);
+        let mut sleeps = lock(&services.sleeps);
+        drop(self.key.take().and_then(|key| sleeps.cancel(key)));
+        if services.now() >= self.deadline {
             self.done = true;
             return Poll::Ready(());
         }
-        self.key = Some(sleeps.wheel.insert(self.deadline, cx.waker().clone()));
+        self.key = Some(sleeps.insert(self.deadline, cx.waker().clone()));
         drop(sleeps);
+        self.waker = Some(cx.waker().clone());
         // The shard may be waiting for something later.
         services.wake_from_abroad();
         Poll::Pending

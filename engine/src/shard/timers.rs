@@ -122,12 +122,6 @@ impl<T> Wheel<T> {
         TimerKey { index, generation }
     }
 
-    /// The value of a timer; `None` when it has fired or was cancelled.
-    #[must_use]
-    pub fn find(&self, key: TimerKey) -> Option<&T> {
-        self.entries.get(key.index as usize).filter(|e| e.generation == key.generation)?.value.as_ref()
-    }
-
     /// Takes a timer back; `None` when it has fired or was cancelled.
     pub fn cancel(&mut self, key: TimerKey) -> Option<T> {
         self.find(key)?;
@@ -220,6 +214,11 @@ impl<T> Wheel<T> {
 
     fn entry(&mut self, index: u32) -> &mut Entry<T> {
         &mut self.entries[index as usize]
+    }
+
+    /// The value of a timer; `None` when it has fired or was cancelled.
+    fn find(&self, key: TimerKey) -> Option<&T> {
+        self.entries.get(key.index as usize).filter(|e| e.generation == key.generation)?.value.as_ref()
     }
 
     /// Appends the entry to the list of its tick.
