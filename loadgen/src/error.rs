@@ -25,8 +25,31 @@ pub enum UsageError {
     },
     /// The name for SNI is no DNS name.
     BadName(String),
-    /// A CA file cannot be read.
-    CaUnreadable {
+    /// A file of names cannot be read.
+    NamesUnreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A line of a file of names is wrong.
+    BadLine {
+        /// The file.
+        path: PathBuf,
+        /// The number of the line, from 1 on.
+        line: usize,
+    },
+    /// The names have no weight.
+    NoNames(String),
+    /// The source address is not one of this machine's.
+    ForeignSource {
+        /// The address.
+        address: std::net::IpAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file of certificates cannot be read.
+    CertificatesUnreadable {
         /// The file.
         path: PathBuf,
         /// Why not.
@@ -34,6 +57,15 @@ pub enum UsageError {
     },
     /// A CA file holds no certificate that can be a root.
     CaEmpty(PathBuf),
+    /// The client certificate's file holds none.
+    ClientCertificateEmpty(PathBuf),
+    /// The client certificate's key cannot be read.
+    KeyUnreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: rustls::pki_types::pem::Error,
+    },
     /// `--server-pid` names no process.
     NoSuchProcess(u32),
     /// The CPU to pin to is not ours to use.
@@ -73,8 +105,31 @@ impl fmt::Display for UsageError {
             Self::BadName(name) => {
                 write!(f, "`{name}` is no name that a certificate can have; write for example --sni www.example.com")
             }
-            Self::CaUnreadable { path, source } => {
-                write!(f, "cannot read CA certificates from {}: {source}; it must be a PEM file", path.display())
+            Self::NamesUnreadable { path, source } => {
+                write!(f, "--sni: cannot read names from {}: {source}; it must hold one name a line", path.display())
+            }
+            Self::BadLine { path, line } => write!(
+                f,
+                "--sni: line {line} of {} is no name, or its weight no number above 0; write for example `a.example 70`",
+                path.display()
+            ),
+            Self::NoNames(names) => write!(
+                f,
+                "--sni {names}: no names with weights above 0; write for example --sni 'a.example=70;b.example=30'"
+            ),
+            Self::ForeignSource { address, source } => write!(
+                f,
+                "--source: cannot connect from {address}: {source}; give addresses of this machine (ip addr shows them; \
+                 all of 127.0.0.0/8 are)"
+            ),
+            Self::CertificatesUnreadable { path, source } => {
+                write!(f, "cannot read certificates from {}: {source}; it must be a PEM file", path.display())
+            }
+            Self::ClientCertificateEmpty(path) => {
+                write!(f, "--client-cert: {} holds no certificate; it must be a PEM file", path.display())
+            }
+            Self::KeyUnreadable { path, source } => {
+                write!(f, "--client-key: cannot read a key from {}: {source}; it must be a PEM file", path.display())
             }
             Self::CaEmpty(path) => {
                 write!(f, "{} holds no usable certificate; it must be a PEM file with CA certificates", path.display())

@@ -1,5 +1,6 @@
 //! A run from its plan to its outcome.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,12 +10,13 @@ use std::time::{Duration, Instant};
 use handfast::transport::Transport;
 use handfast::transport::tcp::{self, Tcp};
 
-use crate::client::{Client, Ended, Note, TlsSource};
+use crate::client::{Client, Note, TlsSource};
 use crate::cpu::ServerCpu;
 use crate::error::RunError;
-use crate::plan::{Plan, Target};
-use crate::progress::{Progress, Status};
+use crate::plan::{Plan, Target, Then};
+use crate::progress::{Progress, Status, View};
 use crate::record::Record;
+use crate::series::{Point, Series};
 use crate::target::{self, Embedded};
 
 /// How often the main thread looks whether the person has had enough.
@@ -22,6 +24,9 @@ const TICK: Duration = Duration::from_millis(100);
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 /// A target that failed everything for this long before the end was lost.
 const LOST_AFTER: Duration = Duration::from_secs(1);
+/// How late this generator may be at its 99th percentile: this, or this share of the latency's if that is more.
+const LATENESS_MAX: Duration = Duration::from_millis(1);
+const LATENESS_SHARE_MAX: f64 = 0.1;
 
 /// Why a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,12 +42,41 @@ pub enum Ending {
     TargetLost,
 }
 
+/// How late the generator of an open loop was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Lateness {
+    /// The 99th percentile of [`Record::lateness`].
+    pub p99: Duration,
+    /// What it may be.
+    pub bound: Duration,
+}
+
+impl Lateness {
+    /// Whether the generator, and not the server, was the limit.
+    #[must_use]
+    pub fn is_too_much(&self) -> bool {
+        self.p99 > self.bound
+    }
+
+    fn of(plan: &Plan, record: &Record) -> Option<Self> {
+        let p99 = record.lateness.quantile(0.99)?;
+        let latency = record.total.quantile(0.99).unwrap_or_default();
+        let tolerable = LATENESS_MAX.max(latency.mul_f64(LATENESS_SHARE_MAX));
+        Some(Self { p99, bound: plan.open.as_ref()?.max_lateness.unwrap_or(tolerable) })
+    }
+}
+
 /// What came of a run.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Outcome {
     /// What was measured.
     pub record: Record,
+    /// Each second of it.
+    pub series: Series,
+    /// How late the generator was; `None` in a closed loop, or when nothing started.
+    pub lateness: Option<Lateness>,
     /// CPU time of the server in the same time; `None` when nobody knows.
     pub server_cpu: Option<Duration>,
     /// Where the client connected to.
@@ -58,20 +92,35 @@ pub struct Outcome {
 impl Outcome {
     /// The exit status that tells a script what happened.
     #[must_use]
-    pub const fn exit_status(&self) -> u8 {
+    pub fn exit_status(&self) -> u8 {
         let nothing = self.record.handshakes() == 0;
         match self.ending {
-            Ending::Planned | Ending::Interrupted => nothing as u8,
+            Ending::Planned | Ending::Interrupted => u8::from(nothing || !self.is_valid()),
             Ending::GaveUp | Ending::TargetLost => 1,
         }
     }
+
+    /// Whether the figures tell of the server: in an open loop they do not when the generator could not keep up.
+    #[must_use]
+    pub fn is_valid(&self) -> bool {
+        !self.lateness.is_some_and(|l| l.is_too_much())
+    }
 }
 
-/// Measures what `plan` says, over the kernel's TCP. `interrupted` ends it early, with the figures so far.
+/// Measures what `plan` says, over the kernel's TCP, with progress on stderr. `interrupted` ends it early, with the
+/// figures so far.
 ///
 /// # Errors
 /// Nothing could be measured.
 pub fn run(plan: &Plan, interrupted: &Arc<AtomicBool>) -> Result<Outcome, RunError> {
+    run_with(plan, interrupted, &mut Progress::new(plan.quiet))
+}
+
+/// As [`run`], shown by `view`.
+///
+/// # Errors
+/// As for [`run`].
+pub fn run_with(plan: &Plan, interrupted: &Arc<AtomicBool>, view: &mut dyn View) -> Result<Outcome, RunError> {
     let (address, embedded) = match &plan.target {
         Target::Server(server) => (target::resolve(server, plan.quiet)?, None),
         Target::Embedded { shards } => {
@@ -82,7 +131,7 @@ pub fn run(plan: &Plan, interrupted: &Arc<AtomicBool>) -> Result<Outcome, RunErr
     let own = embedded.as_ref().map_or(&[][..], |e| &e.certificates);
     let tls = TlsSource::new(&plan.tls, own)?;
     let server_cpu = embedded.as_ref().map_or(&plan.server_cpu, |e| &e.cpu);
-    run_over(plan, address, &tls, server_cpu, interrupted, || Tcp::new(tcp::Config::new(Vec::new())))
+    run_over(plan, address, &tls, server_cpu, interrupted, view, || Tcp::new(tcp::Config::new(Vec::new())))
 }
 
 /// As [`run`], over any transport and against an address.
@@ -95,33 +144,37 @@ pub fn run_over<T: Transport + 'static>(
     tls: &TlsSource,
     server_cpu: &ServerCpu,
     interrupted: &Arc<AtomicBool>,
+    view: &mut dyn View,
     transport: fn() -> std::io::Result<T>,
 ) -> Result<Outcome, RunError> {
-    let mut progress = Progress::new(plan.quiet);
-    progress.line(&plan.describe(address));
+    view.begins(&plan.describe(address));
     let (tell, notes) = channel();
     let local = |doing| move |source| RunError::Local { doing, source };
     let client = Client::start(plan, address, tls, &tell, transport).map_err(local("start the client's threads"))?;
     drop(tell);
-    let mut watch = Watch::new(plan, server_cpu, progress);
+    let mut watch = Watch::new(plan, server_cpu, view);
     watch.until_the_end(&client, &notes, interrupted);
-    watch.progress.clear();
-    let (handshakes_all, _) = client.counts();
-    let (mut record, mut unfinished) = (Record::default(), 0);
+    watch.view.ends();
+    let (mut record, mut handshakes_all, mut unfinished) = (Record::default(), 0, 0);
     for shard in client.join() {
-        let Ended { record: measured, unfinished: left, .. } =
-            shard.ok_or(RunError::Panicked)?.map_err(local("use the network"))?;
-        record.merge(&measured);
-        unfinished += left;
+        let shard = shard.ok_or(RunError::Panicked)?.map_err(local("use the network"))?;
+        record.merge(&shard.record);
+        handshakes_all += shard.handshakes;
+        unfinished += shard.unfinished;
     }
     let server_cpu = watch.server_used();
-    Ok(Outcome { record, server_cpu, address, ending: watch.ending(), handshakes_all, unfinished })
+    let (series, lateness) = (std::mem::take(&mut record.series), Lateness::of(plan, &record));
+    let ending = watch.ending();
+    Ok(Outcome { record, series, lateness, server_cpu, address, ending, handshakes_all, unfinished })
 }
 
 /// What the main thread keeps an eye on.
 struct Watch<'a> {
     plan: &'a Plan,
-    progress: Progress,
+    view: &'a mut dyn View,
+    /// Intervals that not all shards have told of, and how many have; the first has this number.
+    intervals: VecDeque<(u32, Point)>,
+    intervals_shown: usize,
     server_cpu: &'a ServerCpu,
     server_opened: Option<Duration>,
     server_closed: Option<Duration>,
@@ -138,11 +191,13 @@ struct Watch<'a> {
 }
 
 impl<'a> Watch<'a> {
-    fn new(plan: &'a Plan, server_cpu: &'a ServerCpu, progress: Progress) -> Self {
+    fn new(plan: &'a Plan, server_cpu: &'a ServerCpu, view: &'a mut dyn View) -> Self {
         let now = Instant::now();
         Self {
             plan,
-            progress,
+            view,
+            intervals: VecDeque::new(),
+            intervals_shown: 0,
             server_cpu,
             server_opened: None,
             server_closed: None,
@@ -180,6 +235,7 @@ impl<'a> Watch<'a> {
                     self.server_opened = self.server_cpu.sample();
                 }
             }
+            Note::Interval { number, point } => self.on_interval(number, &point),
             Note::Closed => {
                 self.shards_closed += 1;
                 if self.shards_closed == self.plan.shards {
@@ -188,6 +244,38 @@ impl<'a> Watch<'a> {
                 }
             }
         }
+    }
+
+    /// Shows an interval once all shards have told of it.
+    fn on_interval(&mut self, number: usize, point: &Point) {
+        if number < self.intervals_shown {
+            // Intervals have become longer, so they are numbered anew.
+            self.intervals.clear();
+            self.intervals_shown = number;
+        }
+        let at = number - self.intervals_shown;
+        while self.intervals.len() <= at {
+            self.intervals.push_back((0, Point::default()));
+        }
+        let (shards, all) = &mut self.intervals[at];
+        *shards += 1;
+        all.merge(point);
+        while let Some((shards, point)) = self.intervals.front()
+            && *shards == self.plan.shards
+        {
+            self.view.interval(self.intervals_shown, point);
+            self.intervals_shown += 1;
+            self.intervals.pop_front();
+        }
+    }
+
+    /// Whether the person has waited for long enough.
+    fn gives_up(&self, now: Instant) -> bool {
+        let patient = now.duration_since(self.succeeded) < self.plan.give_up;
+        // Nothing has to happen while connections are held, or while nothing is due.
+        let may_rest = self.plan.then == Then::Hold || self.plan.open.is_some();
+        let rests = may_rest && self.handshakes > 0 && self.failures == self.failures_at_success;
+        !patient && !rests
     }
 
     fn look(&mut self, client: &Client, interrupted: &AtomicBool) {
@@ -200,7 +288,7 @@ impl<'a> Watch<'a> {
         if self.forced.is_none() && self.closed_at.is_none() {
             if interrupted.load(Ordering::Relaxed) {
                 self.forced = Some(Ending::Interrupted);
-            } else if now.duration_since(self.succeeded) >= self.plan.give_up {
+            } else if self.gives_up(now) {
                 self.forced = Some(Ending::GaveUp);
             }
             if self.forced.is_some() {
@@ -212,7 +300,7 @@ impl<'a> Watch<'a> {
             let rate = (handshakes - self.shown.1) as f64 / since.as_secs_f64();
             let elapsed = now.duration_since(self.started);
             let warming_up = self.shards_open < self.plan.shards;
-            self.progress.show(&Status { elapsed, handshakes, failures, rate, warming_up });
+            self.view.shows(&Status { elapsed, handshakes, failures, rate, warming_up });
             self.shown = (now, handshakes);
         }
     }

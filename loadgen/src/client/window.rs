@@ -69,6 +69,11 @@ impl Window {
         }
     }
 
+    /// When counting began.
+    pub(super) const fn opened(&self) -> Instant64 {
+        self.opened
+    }
+
     /// When counting ended.
     pub(super) const fn closed(&self) -> Instant64 {
         self.closed

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{alpn_name, group_name, micros_each, rate, suite_name, version_name};
+use super::{alpn_name, group_name, micros_each, rate, scheme_name, status_name, suite_name, version_name};
 use crate::plan::{Plan, Target, Verify};
-use crate::record::Latency;
+use crate::record::{Latency, Sort};
 use crate::run::{Ending, Outcome};
 
 /// The version of the fields' meaning.
@@ -35,10 +35,20 @@ struct Json {
     tls_versions: BTreeMap<String, u64>,
     cipher_suites: BTreeMap<String, u64>,
     groups: BTreeMap<String, u64>,
+    signature_schemes: BTreeMap<String, u64>,
+    statuses: BTreeMap<String, u64>,
     resumed: u64,
     reset_after_handshake: u64,
     left_open: u64,
+    held: u64,
+    lost: u64,
     latency_us: Latencies,
+    /// The same by protocol and session.
+    sorts: Vec<SortOf>,
+    /// Null in a closed loop.
+    open: Option<OpenLoop>,
+    /// False when the generator, and not the server, was the limit.
+    valid: bool,
     client_cpu_us_per_handshake: Option<f64>,
     server_cpu_us_per_handshake: Option<f64>,
 }
@@ -47,10 +57,34 @@ struct Json {
 struct Latencies {
     tcp_connect: Quantiles,
     tls_handshake: Quantiles,
+    first_byte: Quantiles,
+    total: Quantiles,
+    echo: Quantiles,
+}
+
+#[derive(Debug, Serialize)]
+struct SortOf {
+    alpn: String,
+    resumed: bool,
+    handshakes: u64,
+    tcp_connect: Quantiles,
+    tls_handshake: Quantiles,
+    first_byte: Quantiles,
     total: Quantiles,
 }
 
-/// In microseconds; null without a single handshake.
+#[derive(Debug, Serialize)]
+struct OpenLoop {
+    due: u64,
+    unstarted: u64,
+    /// Handshakes that had to wait for a free connection, and how long.
+    waited: u64,
+    waited_us: Quantiles,
+    lateness_us: Quantiles,
+    lateness_bound_us: Option<f64>,
+}
+
+/// In microseconds; null without a single one.
 #[derive(Debug, Serialize)]
 struct Quantiles {
     p50: Option<f64>,
@@ -65,6 +99,34 @@ impl Quantiles {
         let micros = |d: Duration| rounded(d.as_nanos() as f64 / 1e3);
         let at = |q| latency.quantile(q).map(micros);
         Self { p50: at(0.5), p90: at(0.9), p99: at(0.99), p999: at(0.999), max: latency.max().map(micros) }
+    }
+}
+
+impl SortOf {
+    fn new(sort: &Sort<'_>) -> Self {
+        Self {
+            alpn: alpn_name(sort.alpn),
+            resumed: sort.resumed,
+            handshakes: sort.latencies.total.count(),
+            tcp_connect: Quantiles::of(&sort.latencies.tcp_connect),
+            tls_handshake: Quantiles::of(&sort.latencies.tls_handshake),
+            first_byte: Quantiles::of(&sort.latencies.first_byte),
+            total: Quantiles::of(&sort.latencies.total),
+        }
+    }
+}
+
+impl OpenLoop {
+    fn new(outcome: &Outcome) -> Self {
+        let record = &outcome.record;
+        Self {
+            due: record.due,
+            unstarted: record.unstarted,
+            waited: record.waited.count(),
+            waited_us: Quantiles::of(&record.waited),
+            lateness_us: Quantiles::of(&record.lateness),
+            lateness_bound_us: outcome.lateness.map(|l| rounded(l.bound.as_nanos() as f64 / 1e3)),
+        }
     }
 }
 
@@ -111,14 +173,23 @@ pub fn json(plan: &Plan, outcome: &Outcome) -> String {
         tls_versions: record.by_version().map(|(v, n)| (version_name(v), n)).collect(),
         cipher_suites: record.by_suite().map(|(s, n)| (suite_name(s), n)).collect(),
         groups: record.by_group().map(|(g, n)| (group_name(g), n)).collect(),
+        signature_schemes: record.by_scheme().map(|(s, n)| (scheme_name(s), n)).collect(),
+        statuses: record.by_status().map(|(s, n)| (status_name(s), n)).collect(),
         resumed: record.resumed(),
         reset_after_handshake: record.resets_after,
         left_open: record.left_open,
+        held: record.held,
+        lost: record.lost,
         latency_us: Latencies {
             tcp_connect: Quantiles::of(&record.tcp_connect),
             tls_handshake: Quantiles::of(&record.tls_handshake),
+            first_byte: Quantiles::of(&record.first_byte),
             total: Quantiles::of(&record.total),
+            echo: Quantiles::of(&record.echo),
         },
+        sorts: record.sorts().map(|sort| SortOf::new(&sort)).collect(),
+        open: plan.open.is_some().then(|| OpenLoop::new(outcome)),
+        valid: outcome.is_valid(),
         client_cpu_us_per_handshake: cpu(Some(record.client_cpu)),
         server_cpu_us_per_handshake: cpu(outcome.server_cpu),
     };
@@ -141,6 +212,8 @@ mod tests {
         let plan = Plan::new(crate::Args::try_parse_from(["handfast-load", "[::1]:443"]).unwrap()).unwrap();
         let outcome = Outcome {
             record,
+            series: crate::series::Series::default(),
+            lateness: None,
             server_cpu: None,
             address: "[::1]:443".parse().unwrap(),
             ending: Ending::Planned,
@@ -153,10 +226,12 @@ mod tests {
     #[test]
     fn the_promised_fields_are_there() {
         let mut record = Record::default();
-        let phases = Phases { tcp_connect: Duration::from_micros(30), tls_handshake: Duration::from_micros(120) };
+        let (tcp_connect, tls_handshake) = (Duration::from_micros(30), Duration::from_micros(120));
+        let phases = Phases { tcp_connect, tls_handshake, ..Phases::default() };
         for alpn in [Some(&b"h2"[..]), Some(b"h2"), None] {
             let (version, group) = (Some(ProtocolVersion::TLSv1_3), Some(NamedGroup::X25519));
-            let facts = Facts { alpn: record.alpn(alpn), version, suite: None, group, resumed: false };
+            let alpn = record.alpn(alpn);
+            let facts = Facts { alpn, version, suite: None, group, scheme: None, resumed: false };
             record.succeeded(phases, &facts);
         }
         record.failed(ErrorClass::TlsAlert(40).into());
@@ -175,6 +250,9 @@ mod tests {
         assert_eq!(value["groups"], serde_json::json!({"x25519": 3}));
         assert_eq!(value["client_cpu_us_per_handshake"], 100.0);
         assert!(value["server_cpu_us_per_handshake"].is_null());
+        assert_eq!((&value["valid"], &value["open"]), (&true.into(), &serde_json::Value::Null));
+        assert_eq!((&value["sorts"][0]["alpn"], &value["sorts"][1]["handshakes"]), (&"h2".into(), &1.into()));
+        assert!(value["latency_us"]["first_byte"]["p50"].is_null());
         for phase in ["tcp_connect", "tls_handshake", "total"] {
             for quantile in ["p50", "p90", "p99", "p999", "max"] {
                 assert!(value["latency_us"][phase][quantile].as_f64().unwrap() >= 30.0, "{phase} {quantile}");
@@ -191,5 +269,26 @@ mod tests {
         assert_eq!(value["handshakes_per_second"], 0.0);
         assert_eq!(outcome.exit_status(), 1);
         assert!(super::super::complaint(&outcome).unwrap().contains("no handshake with [::1]:443 succeeded"));
+    }
+
+    #[test]
+    fn a_generator_that_was_late_makes_the_run_invalid_and_says_so() {
+        let mut record = Record::default();
+        let phases = Phases { delay: Duration::from_millis(9), ..Phases::default() };
+        let facts =
+            Facts { alpn: record.alpn(None), version: None, suite: None, group: None, scheme: None, resumed: false };
+        record.succeeded(phases, &facts);
+        record.lateness.add(Duration::from_millis(9));
+        let (mut plan, mut outcome) = outcome(record);
+        outcome.handshakes_all = 1;
+        let args = ["handfast-load", "[::1]:443", "--rate", "10", "--max-lateness", "5ms"];
+        plan.open = Plan::new(crate::Args::try_parse_from(args).unwrap()).unwrap().open;
+        let (p99, bound) = (Duration::from_millis(9), Duration::from_millis(5));
+        outcome.lateness = Some(crate::run::Lateness { p99, bound });
+        let value: serde_json::Value = serde_json::from_str(&json(&plan, &outcome)).unwrap();
+        assert_eq!((&value["valid"], &value["open"]["lateness_bound_us"]), (&false.into(), &5000.0.into()));
+        assert_eq!(outcome.exit_status(), 1);
+        let complaint = super::super::complaint(&outcome).unwrap();
+        assert!(complaint.contains("the generator, not the server, was the limit"), "{complaint}");
     }
 }

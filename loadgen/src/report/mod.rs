@@ -6,9 +6,10 @@ mod table;
 pub use json::{SCHEMA, json};
 pub use table::table;
 
-use rustls::{CipherSuite, NamedGroup, ProtocolVersion};
+use rustls::{CipherSuite, NamedGroup, ProtocolVersion, SignatureScheme};
 
-use crate::run::{Ending, Outcome};
+use crate::duration::Human;
+use crate::run::{Ending, Lateness, Outcome};
 
 /// The quantiles of a report, with the name of each in the table.
 const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999)];
@@ -40,8 +41,20 @@ pub fn complaint(outcome: &Outcome) -> Option<String> {
         _ if outcome.record.handshakes() == 0 => {
             Some(format!("no handshake with {address} succeeded in the time that counts{}", worst()))
         }
-        _ => None,
+        _ => late(outcome),
     }
+}
+
+/// Says why an open loop's figures tell of the generator.
+fn late(outcome: &Outcome) -> Option<String> {
+    let lateness = outcome.lateness.filter(Lateness::is_too_much)?;
+    Some(format!(
+        "invalid: the generator, not the server, was the limit: it started one handshake in a hundred {} late or more, \
+         and {} is the bound; give it more --shards and cores of its own, ask for a lower rate, or allow more with \
+         --max-lateness",
+        Human(lateness.p99),
+        Human(lateness.bound)
+    ))
 }
 
 fn version_name(version: ProtocolVersion) -> String {
@@ -53,9 +66,25 @@ fn version_name(version: ProtocolVersion) -> String {
 }
 
 /// The name in the IANA registry of cipher suites.
-fn suite_name(suite: CipherSuite) -> String {
+pub(crate) fn suite_name(suite: CipherSuite) -> String {
     let name = format!("{suite:?}");
     name.strip_prefix("TLS13_").map_or_else(|| name.clone(), |rest| format!("TLS_{rest}"))
+}
+
+/// The name in the IANA registry of signature schemes.
+pub(crate) fn scheme_name(scheme: SignatureScheme) -> String {
+    match scheme {
+        SignatureScheme::RSA_PKCS1_SHA256 => "rsa_pkcs1_sha256".to_owned(),
+        SignatureScheme::RSA_PKCS1_SHA384 => "rsa_pkcs1_sha384".to_owned(),
+        SignatureScheme::RSA_PKCS1_SHA512 => "rsa_pkcs1_sha512".to_owned(),
+        SignatureScheme::ECDSA_NISTP256_SHA256 => "ecdsa_secp256r1_sha256".to_owned(),
+        SignatureScheme::ECDSA_NISTP384_SHA384 => "ecdsa_secp384r1_sha384".to_owned(),
+        SignatureScheme::ECDSA_NISTP521_SHA512 => "ecdsa_secp521r1_sha512".to_owned(),
+        SignatureScheme::RSA_PSS_SHA256 => "rsa_pss_rsae_sha256".to_owned(),
+        SignatureScheme::RSA_PSS_SHA384 => "rsa_pss_rsae_sha384".to_owned(),
+        SignatureScheme::RSA_PSS_SHA512 => "rsa_pss_rsae_sha512".to_owned(),
+        other => format!("{other:?}").to_ascii_lowercase(),
+    }
 }
 
 /// The name in the IANA registry of supported groups.
@@ -64,6 +93,11 @@ fn group_name(group: NamedGroup) -> String {
         NamedGroup::X25519 => "x25519".to_owned(),
         other => format!("{other:?}"),
     }
+}
+
+/// A status of HTTP; 0 stands for one that could not be read.
+fn status_name(status: u16) -> String {
+    if status == 0 { "unreadable".to_owned() } else { status.to_string() }
 }
 
 fn alpn_name(protocol: Option<&[u8]>) -> String {

@@ -3,9 +3,12 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use super::{QUANTILES, alpn_name, group_name, grouped, grouped_rate, micros_each, rate, suite_name, version_name};
+use super::{
+    QUANTILES, alpn_name, group_name, grouped, grouped_rate, micros_each, rate, scheme_name, status_name, suite_name,
+    version_name,
+};
 use crate::duration::Human;
-use crate::plan::Plan;
+use crate::plan::{Plan, Then};
 use crate::record::{Latency, Record};
 use crate::run::Outcome;
 
@@ -25,7 +28,16 @@ fn write(out: &mut String, plan: &Plan, outcome: &Outcome) -> std::fmt::Result {
     writeln!(out, "  handshakes     {:>12}   in {}", grouped(record.handshakes()), Human(record.wall))?;
     writeln!(out, "  errors         {:>12}", grouped(record.failures()))?;
     errors(out, record)?;
+    if plan.open.is_some() {
+        writeln!(out, "  due            {:>12}", grouped(record.due))?;
+    }
+    if plan.then == Then::Hold {
+        writeln!(out, "  held           {:>12}   to the end", grouped(record.held))?;
+    }
     for (n, what) in [
+        (record.unstarted, "due, but never started: all --connections were busy to the end"),
+        (record.waited.count(), "waited for one of the --connections, as their latency says"),
+        (record.lost, "connections that the server ended while they were held"),
         (outcome.unfinished, "still under way when the run ended"),
         (record.resets_after, "connections reset by the server after their handshake"),
         (record.left_open, "connections that the server did not close after close_notify"),
@@ -37,6 +49,11 @@ fn write(out: &mut String, plan: &Plan, outcome: &Outcome) -> std::fmt::Result {
     if record.handshakes() > 0 {
         negotiated(out, record)?;
         latencies(out, record)?;
+    }
+    if let Some(lateness) = outcome.lateness {
+        let verdict = if lateness.is_too_much() { "INVALID: the generator was the limit" } else { "valid" };
+        let (p99, bound) = (Human(lateness.p99), Human(lateness.bound));
+        writeln!(out, "\n  lateness of this generator   p99 {p99}, at most {bound} allowed: {verdict}")?;
     }
     let each = |time: Option<Duration>| time.and_then(|t| micros_each(t, record.handshakes()));
     let cpu = |time| each(time).map_or_else(|| "unknown".to_owned(), |us| format!("{us:.1} µs"));
@@ -66,7 +83,16 @@ fn negotiated(out: &mut String, record: &Record) -> std::fmt::Result {
     if !groups.is_empty() {
         writeln!(out, "  group          {}", list(groups))?;
     }
-    writeln!(out, "  session        {}", list(kinds))
+    let schemes: Vec<_> = record.by_scheme().map(|(s, n)| (scheme_name(s), n)).collect();
+    if !schemes.is_empty() {
+        writeln!(out, "  signature      {}", list(schemes))?;
+    }
+    writeln!(out, "  session        {}", list(kinds))?;
+    let statuses: Vec<_> = record.by_status().map(|(s, n)| (status_name(s), n)).collect();
+    if !statuses.is_empty() {
+        writeln!(out, "  status         {}", list(statuses))?;
+    }
+    Ok(())
 }
 
 fn latencies(out: &mut String, record: &Record) -> std::fmt::Result {
@@ -75,15 +101,34 @@ fn latencies(out: &mut String, record: &Record) -> std::fmt::Result {
         write!(out, "{name:>11}")?;
     }
     writeln!(out)?;
-    let phases: [(&str, &Latency); 3] =
-        [("tcp_connect", &record.tcp_connect), ("tls_handshake", &record.tls_handshake), ("total", &record.total)];
+    let phases = [
+        ("tcp_connect", &record.tcp_connect),
+        ("tls_handshake", &record.tls_handshake),
+        ("first_byte", &record.first_byte),
+        ("total", &record.total),
+        ("echo", &record.echo),
+    ];
     for (name, latency) in phases {
-        write!(out, "  {name:<14}")?;
-        let values = QUANTILES.iter().map(|(_, q)| latency.quantile(*q)).chain([latency.max()]);
-        for value in values {
-            write!(out, "{:>11}", Human(value.unwrap_or_default()))?;
-        }
+        row(out, name, latency)?;
+    }
+    if record.sorts().count() > 1 {
         writeln!(out)?;
+        for sort in record.sorts() {
+            let session = if sort.resumed { "resumed" } else { "full" };
+            row(out, &format!("{} {session}", alpn_name(sort.alpn)), &sort.latencies.total)?;
+        }
     }
     Ok(())
+}
+
+/// The quantiles of one phase; nothing when there was no such phase.
+fn row(out: &mut String, name: &str, latency: &Latency) -> std::fmt::Result {
+    if latency.count() == 0 {
+        return Ok(());
+    }
+    write!(out, "  {name:<14}")?;
+    for value in QUANTILES.iter().map(|(_, q)| latency.quantile(*q)).chain([latency.max()]) {
+        write!(out, "{:>11}", Human(value.unwrap_or_default()))?;
+    }
+    writeln!(out)
 }
