@@ -170,6 +170,8 @@ impl Failure {
     #[must_use]
     pub fn tls(error: &Error, first: bool) -> Self {
         let class = match error {
+            // RFC 8446 section 6.1: whatever its level, it says that nothing follows.
+            Error::AlertReceived(AlertDescription::CloseNotify) => ErrorClass::ClosedEarly,
             Error::AlertReceived(alert) => return ErrorClass::TlsAlert(u8::from(*alert)).into(),
             Error::InvalidCertificate(_) => ErrorClass::Verify,
             Error::InvalidMessage(

@@ -195,7 +195,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Checks a command line. Looks at this machine (CPUs, descriptors, addresses, a file of names), but not at the network.
+    /// Checks a command line. Looks at this machine (CPUs, descriptors, addresses, a file of names), but not at the
+    /// network.
     ///
     /// # Errors
     /// What was asked for cannot be done.
@@ -214,7 +215,8 @@ impl Plan {
         let connections = connections(&args, open.is_some(), embedded)?;
         let shards = args.shards.unwrap_or(if embedded { 1 } else { cores }).min(connections);
         let stages = args.stages.as_ref().map(Profile::length);
-        let extent = args.count.map_or(Extent::Time(stages.unwrap_or(args.duration)), Extent::Handshakes);
+        let time = Extent::Time(stages.unwrap_or(args.duration));
+        let extent = args.count.map_or(time, Extent::Handshakes);
         let (warm_up, timeout) = match extent {
             Extent::Time(duration) if stages.is_some() || args.then == Then::Hold => {
                 (Duration::ZERO, TIMEOUT_DEFAULT.min(duration))
@@ -333,6 +335,12 @@ fn talk_options(args: &Args) -> Result<(), UsageError> {
     }
     if args.messages.is_some() && args.then != Then::Websocket {
         return Err(UsageError::OptionMismatch("--messages are for a WebSocket: write --then websocket with it"));
+    }
+    if args.target.is_none() && matches!(args.then, Then::Hold | Then::Http | Then::Websocket) {
+        return Err(UsageError::OptionMismatch(
+            "the built-in engine only finishes handshakes: start a server (handfast serve) and write its HOST:PORT for \
+             --then hold, http or websocket",
+        ));
     }
     if args.then == Then::Hold && args.burst {
         return Err(UsageError::OptionMismatch("--burst and --then hold exclude each other: there is one round only"));
@@ -480,6 +488,7 @@ mod tests {
             &["a:1", "--then", "http", "--messages", "5"],
             &["[::1]:1", "--source", "127.0.0.1"],
             &["--source", "::1"],
+            &["--then", "hold"],
         ] {
             assert!(matches!(plan(lonely), Err(UsageError::OptionMismatch(_))), "{lonely:?}");
         }

@@ -83,7 +83,8 @@ impl Series {
         self.interval
     }
 
-    /// The intervals in their order; the first one begins when counting does.
+    /// The intervals in their order; the first one begins when counting does. In an open loop what was due in the last
+    /// of the counted time may have ended in intervals after it.
     #[must_use]
     pub fn points(&self) -> &[Point] {
         &self.points

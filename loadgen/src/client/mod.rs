@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Barrier};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use handfast::transport::Transport;
 
@@ -30,6 +31,9 @@ use crate::cpu;
 use crate::plan::Plan;
 use crate::record::Record;
 use crate::series::Point;
+
+/// The kernel's pollers wait in whole milliseconds, rounded up.
+const POLL_COARSE: Duration = Duration::from_millis(1);
 
 /// What a shard tells while it runs.
 #[derive(Clone, Debug)]
@@ -113,7 +117,8 @@ impl Client {
         let mut client = Self { threads: Vec::new(), tallies: Vec::new(), stop: Arc::new(AtomicBool::new(false)) };
         for index in 0..shards {
             let tally = Arc::new(Tally::default());
-            let shard_plan = ShardPlan::new(plan, target, index);
+            let mut shard_plan = ShardPlan::new(plan, target, index);
+            shard_plan.coarse = POLL_COARSE;
             let cpu = plan.cpus.get(index as usize).copied();
             let (tls, notes) = (tls.clone(), notes.clone());
             let (barrier, stop, published) = (Arc::clone(&barrier), Arc::clone(&client.stop), Arc::clone(&tally));

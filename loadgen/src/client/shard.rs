@@ -18,7 +18,6 @@ use super::window::{Phase, Window};
 use super::{Ended, Note, Tally};
 use crate::failure::Failure;
 use crate::pacer::Pacer;
-use crate::plan::Then;
 use crate::record::Record;
 
 /// Bytes read from one connection at a time, and in one turn.
@@ -132,8 +131,7 @@ impl<T: Transport> Shard<T> {
         if self.window.phase() == Phase::Counting {
             self.tell_intervals(now, tell);
         }
-        // What holds connections has made them all by then, and holds them for as long as it was told to.
-        let ends = stop || (self.pacer.is_over() && (self.plan.duration.is_none() || !self.holds()));
+        let ends = stop || (self.plan.duration.is_none() && self.pacer.is_over());
         if (moved && self.window.phase() == Phase::Draining) || (ends && self.window.close(now)) {
             self.record.wall = self.window.length();
             self.record.client_cpu = (self.plan.cpu)().saturating_sub(self.cpu_opened);
@@ -152,6 +150,10 @@ impl<T: Transport> Shard<T> {
         let deadline = self.wakes_at();
         self.events.clear();
         self.transport.poll(Some(deadline), &mut self.events)?;
+        if self.events.is_empty() && self.is_open() && !self.plan.coarse.is_zero() {
+            // Whoever wants this core meanwhile, the server perhaps, shall have it.
+            std::thread::yield_now();
+        }
         self.gather();
         // What all these flights need computed could be computed together here.
         self.advance();
@@ -205,8 +207,9 @@ impl<T: Transport> Shard<T> {
         let (by_conn, slots) = (&self.by_conn, &self.slots);
         let under_way = |c| find(by_conn, slots, c).is_some_and(|i| slots[i].is_under_way());
         let ends = |c| find(by_conn, slots, c).is_some_and(|i| matches!(slots[i].stage, Stage::Ending { .. }));
+        let early = if self.is_open() { self.plan.coarse } else { Duration::ZERO };
         let times = [
-            self.pacer.wakes_at(),
+            self.pacer.wakes_at().map(|at| at - early),
             self.window.next(),
             self.handshakes.next(under_way),
             self.lingers.next(ends),
@@ -360,10 +363,6 @@ impl<T: Transport> Shard<T> {
 
     pub(super) const fn is_open(&self) -> bool {
         matches!(self.plan.load, Load::Open(_))
-    }
-
-    fn holds(&self) -> bool {
-        self.plan.after.then == Then::Hold
     }
 
     pub(super) fn find(&self, conn: ConnId) -> Option<usize> {

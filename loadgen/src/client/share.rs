@@ -41,6 +41,9 @@ pub struct ShardPlan {
     pub(super) after: After,
     /// Addresses to connect from, in turn; empty: the system chooses.
     pub(super) sources: Vec<IpAddr>,
+    /// How late the transport may come back from waiting. When the next handshake is due sooner than that, the shard
+    /// does not wait, but looks again and again.
+    pub(super) coarse: Duration,
     /// CPU time that this thread has used.
     pub(super) cpu: fn() -> Duration,
 }
@@ -59,7 +62,7 @@ impl ShardPlan {
         };
         // A slot that holds its connection never starts again.
         let starts = match plan.then {
-            Then::Hold => Some(count.map_or(u64::from(slots), |n| n.min(u64::from(slots)))),
+            Then::Hold => Some(count.unwrap_or(u64::MAX).min(u64::from(slots))),
             _ => count,
         };
         let linger = plan.timeout.min(LINGER);
@@ -103,6 +106,7 @@ impl ShardPlan {
             drain,
             after,
             sources,
+            coarse: Duration::ZERO,
             cpu: cpu::of_this_thread,
         }
     }

@@ -73,7 +73,8 @@ impl<T: Transport> Shard<T> {
             }
             return;
         };
-        let counts = self.is_counting() && due.at >= opened;
+        let ends = self.window.next();
+        let counts = self.is_counting() && due.at >= opened && ends.is_none_or(|end| due.at < end);
         self.slots[slot].delay = now.since(due.at);
         self.slots[slot].counts = counts;
         if counts {

@@ -39,7 +39,8 @@ impl Window {
         match (self.phase, self.next()) {
             (Phase::WarmUp, Some(at)) if now >= at => {
                 self.phase = Phase::Counting;
-                self.opened = now;
+                // Not `now`: what is due from then on is due whether we are late or not.
+                self.opened = at;
                 true
             }
             (Phase::Counting, Some(at)) if now >= at => self.close(now),
@@ -100,9 +101,9 @@ mod tests {
         let mut window = Window::new(at(0), SECOND, Some(2 * SECOND));
         assert!(!window.advance(at(999)));
         assert!(window.advance(at(1001)));
-        assert_eq!((window.phase(), window.next()), (Phase::Counting, Some(at(3001))));
-        assert!(!window.advance(at(3000)));
-        assert!(window.advance(at(3001)));
+        assert_eq!((window.phase(), window.next()), (Phase::Counting, Some(at(3000))));
+        assert!(!window.advance(at(2999)));
+        assert!(window.advance(at(3000)));
         assert_eq!((window.phase(), window.length()), (Phase::Draining, 2 * SECOND));
         assert!(!window.close(at(4000)));
     }

@@ -57,7 +57,9 @@ fn write(out: &mut String, plan: &Plan, outcome: &Outcome) -> std::fmt::Result {
     }
     let each = |time: Option<Duration>| time.and_then(|t| micros_each(t, record.handshakes()));
     let cpu = |time| each(time).map_or_else(|| "unknown".to_owned(), |us| format!("{us:.1} µs"));
-    writeln!(out, "\n  CPU per handshake   client {}, server {}", cpu(Some(record.client_cpu)), cpu(outcome.server_cpu))
+    let waits = if plan.open.is_some() { " (with its waiting for what is due)" } else { "" };
+    let (client, server) = (cpu(Some(record.client_cpu)), cpu(outcome.server_cpu));
+    writeln!(out, "\n  CPU per handshake   client {client}{waits}, server {server}")
 }
 
 fn errors(out: &mut String, record: &Record) -> std::fmt::Result {

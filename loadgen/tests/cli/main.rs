@@ -2,7 +2,9 @@
 
 mod bad_servers;
 mod good_servers;
+mod loads;
 mod server;
+mod shapes;
 mod usage;
 
 use std::process::{Command, Stdio};
