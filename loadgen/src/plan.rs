@@ -202,12 +202,7 @@ impl Plan {
     /// What was asked for cannot be done.
     pub fn new(args: Args) -> Result<Self, UsageError> {
         let allowed = cpu::allowed();
-        let cores = if allowed.is_empty() {
-            std::thread::available_parallelism().map_or(1, usize::from)
-        } else {
-            allowed.len()
-        };
-        let cores = u32::try_from(cores).unwrap_or(u32::MAX);
+        let cores = cores(&allowed);
         let target = target_of(&args, cores)?;
         let embedded = matches!(target, Target::Embedded { .. });
         talk_options(&args)?;
@@ -401,6 +396,14 @@ fn sources(args: &Args, target: &Target) -> Result<Vec<IpAddr>, UsageError> {
 fn default_alpn(then: Then) -> AlpnList {
     let http1 = b"http/1.1".to_vec();
     AlpnList(if then == Then::Websocket { vec![http1] } else { vec![b"h2".to_vec(), http1] })
+}
+
+fn cores(allowed: &[usize]) -> u32 {
+    let cores = match allowed.len() {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        allowed => allowed,
+    };
+    u32::try_from(cores).unwrap_or(u32::MAX)
 }
 
 fn count(n: u32, what: &str) -> String {

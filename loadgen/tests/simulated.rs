@@ -31,8 +31,7 @@ fn server(transport: SimTransport) -> ServerShard<SimTransport> {
 
 /// Runs the plan of `args` against an engine that does nothing during `stall`; nothing may be left of it.
 fn run(args: &[&str], faults: Faults, stall: Range<Duration>) -> Ended {
-    let mut options = Options::default();
-    options.latency = 5 * MS;
+    let options = Options { latency: 5 * MS, ..Options::default() };
     let net = SimNet::with_options(1, faults, options);
     let addr = SocketAddr::from(([10, 0, 0, 1], 443));
     let mut server = server(net.listen(addr));
@@ -132,9 +131,9 @@ fn connections_that_are_held_are_there_at_the_end_and_gone_after_it() {
 #[test]
 fn whatever_the_network_does_every_handshake_has_an_end_and_nothing_leaks() {
     for seed in 0..60 {
-        let load =
-            [&["--count", "40", "--connections", "8"][..], &["--rate", "200", "--count", "40"]][seed as usize % 2];
-        let args = [load, &["--timeout", "2s"]].concat();
+        let closed = ["--count", "40", "--connections", "8"];
+        let open = ["--count", "40", "--rate", "200"];
+        let args = [if seed % 2 == 0 { closed } else { open }.as_slice(), &["--timeout", "2s"]].concat();
         let mut faults = Faults::swarm(seed);
         // A record that does not decrypt, behind our close_notify, meets a debug assertion of rustls.
         faults.bit_flips_one_in = 0;

@@ -95,15 +95,15 @@ fn a_share_of_resumed_sessions_is_the_share_that_the_server_counts() {
 fn requests_have_a_first_byte_and_a_status_in_both_protocols() {
     let server = Localhost::start(&["--stats"]);
     let target = server.addr().to_string();
-    for alpn in ["h2", "http/1.1"] {
-        let args = [&target, "--then", "http", "--alpn", alpn, "--path", "/hello", "--count", "50"];
+    for (alpn, path, status) in [("h2", "/", "200"), ("http/1.1", "/", "200"), ("h2", "/no", "404")] {
+        let args = [&target, "--then", "http", "--alpn", alpn, "--path", path, "--count", "50"];
         let (figures, handshakes) = good_load(&args);
-        assert_eq!(figures["statuses"], json!({"200": handshakes}), "{figures}");
+        assert_eq!(figures["statuses"], json!({status: handshakes}), "{figures}");
         let at = |phase: &str| figures["latency_us"][phase]["p50"].as_f64().expect("a latency");
         assert!(at("first_byte") > 0.0 && at("total") > at("tls_handshake"), "{figures}");
     }
     let stats = server.server.stop().stdout;
-    assert_eq!((counter(&stats, "opened"), counter(&stats, "closed")), (100, 100), "{stats}");
+    assert_eq!((counter(&stats, "opened"), counter(&stats, "closed")), (150, 150), "{stats}");
 }
 
 #[test]
