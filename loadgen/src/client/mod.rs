@@ -1,5 +1,7 @@
 //! The client: shards that make handshakes, each on a thread of its own.
 
+#[cfg(target_os = "linux")]
+mod alarm;
 mod deadlines;
 mod ending;
 mod hellos;
@@ -18,7 +20,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Barrier};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use handfast::transport::Transport;
 
@@ -31,9 +32,6 @@ use crate::cpu;
 use crate::plan::Plan;
 use crate::record::Record;
 use crate::series::Point;
-
-/// The kernel's pollers wait in whole milliseconds, rounded up.
-const POLL_COARSE: Duration = Duration::from_millis(1);
 
 /// What a shard tells while it runs.
 #[derive(Clone, Debug)]
@@ -117,8 +115,7 @@ impl Client {
         let mut client = Self { threads: Vec::new(), tallies: Vec::new(), stop: Arc::new(AtomicBool::new(false)) };
         for index in 0..shards {
             let tally = Arc::new(Tally::default());
-            let mut shard_plan = ShardPlan::new(plan, target, index);
-            shard_plan.coarse = POLL_COARSE;
+            let shard_plan = ShardPlan::new(plan, target, index);
             let cpu = plan.cpus.get(index as usize).copied();
             let (tls, notes) = (tls.clone(), notes.clone());
             let (barrier, stop, published) = (Arc::clone(&barrier), Arc::clone(&client.stop), Arc::clone(&tally));
@@ -128,7 +125,10 @@ impl Client {
                 }
                 let made = transport();
                 barrier.wait();
-                Shard::new(made?, shard_plan, &tls).run(&published, &stop, |note| {
+                let shard = Shard::new(made?, shard_plan, &tls);
+                #[cfg(target_os = "linux")]
+                let shard = shard.with_alarm()?;
+                shard.run(&published, &stop, |note| {
                     // When the main thread is gone there is nobody to tell.
                     let _ = notes.send(note);
                 })

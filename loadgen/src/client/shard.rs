@@ -9,6 +9,8 @@ use std::time::Duration;
 use handfast::time::Instant64;
 use handfast::transport::{Close, ConnId, Event, More, Push, Ready, Recv, Transport};
 
+#[cfg(target_os = "linux")]
+use super::alarm::Alarm;
 use super::deadlines::Deadlines;
 use super::hellos::Hellos;
 use super::share::{Load, ShardPlan};
@@ -61,6 +63,8 @@ pub struct Shard<T: Transport> {
     pub(super) source: usize,
     intervals_told: usize,
     cpu_opened: Duration,
+    #[cfg(target_os = "linux")]
+    alarm: Option<Alarm>,
 }
 
 impl<T: Transport> fmt::Debug for Shard<T> {
@@ -102,9 +106,38 @@ impl<T: Transport> Shard<T> {
             source: 0,
             intervals_told: 0,
             cpu_opened: Duration::ZERO,
+            #[cfg(target_os = "linux")]
+            alarm: None,
             transport,
             plan,
         }
+    }
+
+    /// In an open loop, keeps to the time at which handshakes are due better than its transport's poller could.
+    ///
+    /// # Errors
+    /// The system gives no timer, or no thread.
+    #[cfg(target_os = "linux")]
+    pub(super) fn with_alarm(mut self) -> io::Result<Self> {
+        if self.is_open() {
+            self.alarm = Some(Alarm::new(self.transport.waker())?);
+        }
+        Ok(self)
+    }
+
+    /// CPU time used for this shard.
+    fn cpu(&self) -> Duration {
+        let own = (self.plan.cpu)();
+        #[cfg(target_os = "linux")]
+        let own = own + self.alarm.as_ref().map_or(Duration::ZERO, Alarm::cpu);
+        own
+    }
+
+    /// The time that counts. In an open loop it ends when it was to end, late as we may be, because what is due then
+    /// does not count any more.
+    fn wall(&self) -> Duration {
+        let length = self.window.length();
+        if self.is_open() { self.plan.duration.map_or(length, |planned| length.min(planned)) } else { length }
     }
 
     /// Runs to the end of the plan, or until `stop`.
@@ -125,7 +158,7 @@ impl<T: Transport> Shard<T> {
         let now = self.transport.now();
         let moved = self.window.advance(now);
         if moved && self.window.phase() == Phase::Counting {
-            self.cpu_opened = (self.plan.cpu)();
+            self.cpu_opened = self.cpu();
             tell(Note::Opened);
         }
         if self.window.phase() == Phase::Counting {
@@ -133,8 +166,8 @@ impl<T: Transport> Shard<T> {
         }
         let ends = stop || (self.plan.duration.is_none() && self.pacer.is_over());
         if (moved && self.window.phase() == Phase::Draining) || (ends && self.window.close(now)) {
-            self.record.wall = self.window.length();
-            self.record.client_cpu = (self.plan.cpu)().saturating_sub(self.cpu_opened);
+            self.record.wall = self.wall();
+            self.record.client_cpu = self.cpu().saturating_sub(self.cpu_opened);
             self.stop_starting(now);
             tell(Note::Closed);
         }
@@ -148,12 +181,12 @@ impl<T: Transport> Shard<T> {
     /// The transport as a whole has failed.
     pub fn turn(&mut self) -> io::Result<()> {
         let deadline = self.wakes_at();
+        #[cfg(target_os = "linux")]
+        if let (Some(alarm), Some(due)) = (&mut self.alarm, self.pacer.wakes_at()) {
+            alarm.set(due, self.transport.now());
+        }
         self.events.clear();
         self.transport.poll(Some(deadline), &mut self.events)?;
-        if self.events.is_empty() && self.is_open() && !self.plan.coarse.is_zero() {
-            // Whoever wants this core meanwhile, the server perhaps, shall have it.
-            std::thread::yield_now();
-        }
         self.gather();
         // What all these flights need computed could be computed together here.
         self.advance();
@@ -207,9 +240,8 @@ impl<T: Transport> Shard<T> {
         let (by_conn, slots) = (&self.by_conn, &self.slots);
         let under_way = |c| find(by_conn, slots, c).is_some_and(|i| slots[i].is_under_way());
         let ends = |c| find(by_conn, slots, c).is_some_and(|i| matches!(slots[i].stage, Stage::Ending { .. }));
-        let early = if self.is_open() { self.plan.coarse } else { Duration::ZERO };
         let times = [
-            self.pacer.wakes_at().map(|at| at - early),
+            self.pacer.wakes_at(),
             self.window.next(),
             self.handshakes.next(under_way),
             self.lingers.next(ends),

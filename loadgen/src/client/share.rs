@@ -41,9 +41,6 @@ pub struct ShardPlan {
     pub(super) after: After,
     /// Addresses to connect from, in turn; empty: the system chooses.
     pub(super) sources: Vec<IpAddr>,
-    /// How late the transport may come back from waiting. When the next handshake is due sooner than that, the shard
-    /// does not wait, but looks again and again.
-    pub(super) coarse: Duration,
     /// CPU time that this thread has used.
     pub(super) cpu: fn() -> Duration,
 }
@@ -106,7 +103,6 @@ impl ShardPlan {
             drain,
             after,
             sources,
-            coarse: Duration::ZERO,
             cpu: cpu::of_this_thread,
         }
     }

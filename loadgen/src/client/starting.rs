@@ -26,7 +26,7 @@ impl<T: Transport> Shard<T> {
     /// Nothing starts any more; what was due and never started is counted.
     pub(super) fn stop_starting(&mut self, now: Instant64) {
         for at in self.pacer.stop(now) {
-            if at >= self.window.opened() {
+            if self.window.covers(at) {
                 self.record.due += 1;
                 self.record.unstarted += 1;
                 self.record.series.started(at.since(self.window.opened()));
@@ -73,8 +73,7 @@ impl<T: Transport> Shard<T> {
             }
             return;
         };
-        let ends = self.window.next();
-        let counts = self.is_counting() && due.at >= opened && ends.is_none_or(|end| due.at < end);
+        let counts = self.window.covers(due.at);
         self.slots[slot].delay = now.since(due.at);
         self.slots[slot].counts = counts;
         if counts {

@@ -75,6 +75,11 @@ impl Window {
         self.opened
     }
 
+    /// Whether what is due `at` this time is due in the time that counts.
+    pub(super) fn covers(&self, at: Instant64) -> bool {
+        self.phase != Phase::WarmUp && at >= self.opened && self.duration.is_none_or(|d| at < self.opened + d)
+    }
+
     /// When counting ended.
     pub(super) const fn closed(&self) -> Instant64 {
         self.closed
@@ -106,6 +111,7 @@ mod tests {
         assert!(window.advance(at(3000)));
         assert_eq!((window.phase(), window.length()), (Phase::Draining, 2 * SECOND));
         assert!(!window.close(at(4000)));
+        assert_eq!([999, 1000, 2999, 3000].map(|ms| window.covers(at(ms))), [false, true, true, false]);
     }
 
     #[test]

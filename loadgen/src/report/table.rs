@@ -57,9 +57,7 @@ fn write(out: &mut String, plan: &Plan, outcome: &Outcome) -> std::fmt::Result {
     }
     let each = |time: Option<Duration>| time.and_then(|t| micros_each(t, record.handshakes()));
     let cpu = |time| each(time).map_or_else(|| "unknown".to_owned(), |us| format!("{us:.1} µs"));
-    let waits = if plan.open.is_some() { " (with its waiting for what is due)" } else { "" };
-    let (client, server) = (cpu(Some(record.client_cpu)), cpu(outcome.server_cpu));
-    writeln!(out, "\n  CPU per handshake   client {client}{waits}, server {server}")
+    writeln!(out, "\n  CPU per handshake   client {}, server {}", cpu(Some(record.client_cpu)), cpu(outcome.server_cpu))
 }
 
 fn errors(out: &mut String, record: &Record) -> std::fmt::Result {
