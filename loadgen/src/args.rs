@@ -26,8 +26,8 @@ Examples:
       For scripts: one JSON object on stdout.";
 
 const AFTER: &str = "\
-Exit status: 0 done; 1 the measured thing failed (no handshake succeeded, or the target was lost), or this generator \
-was too late for the rate that was asked for; 2 wrong usage.
+Exit status: 0 done; 1 the measured thing failed (no handshake succeeded, or the target was lost), or this machine \
+was the limit (too late for the rate, out of ports or descriptors); 2 wrong usage.
 Without --verify or --ca no certificate and no server signature is checked: this tool measures, and its output \
 says so.";
 

@@ -83,7 +83,7 @@ pub struct Open {
     pub profile: Profile,
     /// How they follow one another.
     pub law: Law,
-    /// How late this generator may be; `None` for what [`run`](fn@crate::run) finds tolerable.
+    /// How late this generator may be; `None` for what [`run`](crate::run()) finds tolerable.
     pub max_lateness: Option<Duration>,
 }
 

@@ -335,6 +335,12 @@ impl Record {
         self.errors.0.iter().map(|(_, n)| n).sum()
     }
 
+    /// Failures for which this machine is to blame, and not the server.
+    #[must_use]
+    pub fn failures_of_ours(&self) -> u64 {
+        self.errors.0.iter().filter(|(class, _)| class.is_ours()).map(|(_, n)| n).sum()
+    }
+
     /// What was said about the first failure of `class`.
     #[must_use]
     pub fn example_of(&self, class: ErrorClass) -> Option<&str> {

@@ -100,10 +100,11 @@ impl Outcome {
         }
     }
 
-    /// Whether the figures tell of the server: in an open loop they do not when the generator could not keep up.
+    /// Whether the figures tell of the server: they do not when this machine ran out of ports or descriptors, nor, in an
+    /// open loop, when the generator could not keep up.
     #[must_use]
     pub fn is_valid(&self) -> bool {
-        !self.lateness.is_some_and(|l| l.is_too_much())
+        self.record.failures_of_ours() == 0 && !self.lateness.is_some_and(|l| l.is_too_much())
     }
 }
 

@@ -291,4 +291,19 @@ mod tests {
         let complaint = super::super::complaint(&outcome).unwrap();
         assert!(complaint.contains("the generator, not the server, was the limit"), "{complaint}");
     }
+
+    #[test]
+    fn a_machine_without_ports_makes_the_run_invalid_and_says_what_to_do() {
+        let mut record = Record::default();
+        let alpn = record.alpn(None);
+        let facts = Facts { alpn, version: None, suite: None, group: None, scheme: None, resumed: false };
+        record.succeeded(Phases::default(), &facts);
+        record.failed(ErrorClass::NoPorts.into());
+        let (plan, mut outcome) = outcome(record);
+        outcome.handshakes_all = 1;
+        let value: serde_json::Value = serde_json::from_str(&json(&plan, &outcome)).unwrap();
+        assert_eq!((&value["valid"], outcome.exit_status()), (&false.into(), 1));
+        let complaint = super::super::complaint(&outcome).unwrap();
+        assert!(complaint.contains("1 times no_ports") && complaint.contains("--source 127.0.0.0/24"), "{complaint}");
+    }
 }

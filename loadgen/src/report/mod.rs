@@ -41,8 +41,15 @@ pub fn complaint(outcome: &Outcome) -> Option<String> {
         _ if outcome.record.handshakes() == 0 => {
             Some(format!("no handshake with {address} succeeded in the time that counts{}", worst()))
         }
-        _ => late(outcome),
+        _ => late(outcome).or_else(|| exhausted(outcome)),
     }
+}
+
+/// Says what this machine ran out of.
+fn exhausted(outcome: &Outcome) -> Option<String> {
+    let (class, n) = outcome.record.by_error().into_iter().find(|(class, _)| class.is_ours())?;
+    let (n, name, hint) = (grouped(n), class.name(), class.hint());
+    Some(format!("invalid: this machine, not the server, was the limit; {n} times {name}: {hint}"))
 }
 
 /// Says why an open loop's figures tell of the generator.
