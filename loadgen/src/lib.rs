@@ -4,6 +4,9 @@
 //! [`arrivals`] in an open loop) -> [`client`] (shards that make handshakes over the engine's transport) -> [`record`]
 //! (counts, histograms of [`latency`] and a [`series`]) -> [`report`] (a table or JSON). [`target`] finds what is
 //! measured, [`cpu`] reads what it costs.
+//!
+//! Pure, and apart from a run: [`stats`] (rounds compared), [`search`] and [`slo`] (the highest rate that keeps to an
+//! objective), [`usl`] (what a sweep says about capacity).
 
 pub mod args;
 pub mod arrivals;
@@ -20,9 +23,13 @@ pub mod progress;
 pub mod record;
 pub mod report;
 pub mod run;
+pub mod search;
 pub mod series;
+pub mod slo;
 pub mod source;
+pub mod stats;
 pub mod target;
+pub mod usl;
 pub mod weighted;
 
 pub use args::Args;
