@@ -12,28 +12,9 @@ use crate::source::Sources;
 use crate::weighted::{self, Weighted};
 use crate::{client, duration};
 
-const EXAMPLES: &str = "\
-Examples:
-  handfast-load
-      Measures the built-in engine for about ten seconds.
-  handfast-load localhost:8443 --connections 256
-      Keeps 256 handshakes under way against any TLS server.
-  handfast-load example.com:443 --verify --tls 1.3 --count 100
-      100 handshakes with certificates verified.
-  handfast-load [::1]:8443 --alpn h2 --resume --server-pid 4711
-      Resumed sessions, and the server's CPU per handshake.
-  handfast-load localhost:8443 --duration 500ms --json | jq .handshakes_per_second
-      For scripts: one JSON object on stdout.";
-
-const AFTER: &str = "\
-Exit status: 0 done; 1 the measured thing failed (no handshake succeeded, or the target was lost), or this machine \
-was the limit (too late for the rate, out of ports or descriptors); 2 wrong usage.
-Without --verify or --ca no certificate and no server signature is checked: this tool measures, and its output \
-says so.";
-
-/// Measures how many TLS handshakes a server can take.
+/// What to load, and how: the options that every measuring subcommand has.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "handfast-load", version, before_help = EXAMPLES, after_help = AFTER, max_term_width = 110)]
+#[command(name = "handfast-load")]
 #[non_exhaustive]
 pub struct Args {
     /// The server to measure, as HOST:PORT (IPv6: `[::1]:443`); the built-in engine when there is none
@@ -164,6 +145,11 @@ pub struct Args {
     /// Process ID of the server on this machine (its child processes count too): gives its CPU per handshake
     #[arg(long, value_name = "PID")]
     pub server_pid: Option<u32>,
+
+    /// Control group (v2) of the server on this machine, as /sys/fs/cgroup/system.slice/nginx.service: the same as
+    /// --server-pid for a whole unit
+    #[arg(long, value_name = "DIR", conflicts_with = "server_pid")]
+    pub server_cgroup: Option<PathBuf>,
 
     /// Shards of the built-in engine [default: one per core that the client leaves]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
@@ -300,18 +286,7 @@ fn scheme(name: &str) -> Result<SignatureScheme, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
-
-    #[test]
-    fn the_command_line_is_consistent_and_its_help_opens_with_five_examples() {
-        Args::command().debug_assert();
-        let help = Args::command().render_long_help().to_string();
-        let head = help.split("Usage:").next().unwrap();
-        assert!(help.starts_with("Examples:"));
-        assert_eq!(head.matches("  handfast-load").count(), 5);
-    }
 
     #[test]
     fn alpn_lists_are_read() {

@@ -68,6 +68,8 @@ pub enum UsageError {
     },
     /// `--server-pid` names no process.
     NoSuchProcess(u32),
+    /// `--server-cgroup` names no control group.
+    NoSuchCgroup(PathBuf),
     /// The CPU to pin to is not ours to use.
     NoSuchCpu {
         /// The CPU that was asked for.
@@ -86,6 +88,27 @@ pub enum UsageError {
     OptionMismatch(&'static str),
     /// TLS options that exclude each other.
     Tls(rustls::Error),
+    /// A file that was to be read cannot be.
+    FileUnreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A file is no HDR log.
+    BadLog {
+        /// The file.
+        path: PathBuf,
+        /// What it is instead.
+        why: String,
+    },
+    /// A file is not the result that it was to be.
+    BadResult {
+        /// The file.
+        path: PathBuf,
+        /// What it is instead.
+        why: String,
+    },
 }
 
 impl fmt::Display for UsageError {
@@ -137,6 +160,12 @@ impl fmt::Display for UsageError {
             Self::NoSuchProcess(pid) => {
                 write!(f, "--server-pid {pid}: no such process (or no /proc); give the process ID of the server")
             }
+            Self::NoSuchCgroup(path) => write!(
+                f,
+                "--server-cgroup {}: it has no cpu.stat; give the directory of a control group (version 2), for example \
+                 /sys/fs/cgroup/system.slice/nginx.service",
+                path.display()
+            ),
             Self::NoSuchCpu { cpu, allowed } => {
                 write!(f, "--pin-client {cpu}: this process may use the CPUs {allowed:?}; choose one of them")
             }
@@ -146,6 +175,13 @@ impl fmt::Display for UsageError {
                  ask for fewer"
             ),
             Self::OptionMismatch(what) => f.write_str(what),
+            Self::FileUnreadable { path, source } => write!(f, "cannot read {}: {source}", path.display()),
+            Self::BadLog { path, why } => {
+                write!(f, "{} is no HDR log that can be read: {why}; write one with `run --hdr FILE`", path.display())
+            }
+            Self::BadResult { path, why } => {
+                write!(f, "{} is no result that can be used here: {why}; write one with --json", path.display())
+            }
             Self::Tls(error) => write!(f, "these TLS options do not go together: {error}"),
         }
     }
@@ -166,6 +202,15 @@ pub enum RunError {
         /// What the system said.
         source: io::Error,
     },
+    /// A file could not be written: exit status 1.
+    File {
+        /// What was being done.
+        doing: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// A client thread panicked, which is a bug of ours: exit status 1.
     Panicked,
 }
@@ -176,7 +221,7 @@ impl RunError {
     pub const fn exit_status(&self) -> u8 {
         match self {
             Self::Usage(_) => 2,
-            Self::Local { .. } | Self::Panicked => 1,
+            Self::Local { .. } | Self::File { .. } | Self::Panicked => 1,
         }
     }
 }
@@ -192,6 +237,7 @@ impl fmt::Display for RunError {
         match self {
             Self::Usage(error) => error.fmt(f),
             Self::Local { doing, source } => write!(f, "cannot {doing}: {source}"),
+            Self::File { doing, path, source } => write!(f, "cannot {doing} {}: {source}", path.display()),
             Self::Panicked => f.write_str("a client thread panicked; this is a bug, please report it"),
         }
     }

@@ -2,21 +2,30 @@
 //!
 //! The way of a run: [`args`] (the command line) -> [`plan`] (checked) -> [`pacer`] (when may a handshake start, from
 //! [`arrivals`] in an open loop) -> [`client`] (shards that make handshakes over the engine's transport) -> [`record`]
-//! (counts, histograms of [`latency`] and a [`series`]) -> [`report`] (a table or JSON). [`target`] finds what is
-//! measured, [`cpu`] reads what it costs.
+//! (counts, histograms of [`latency`] and a [`series`]) -> [`report`] (tables, JSON, CSV, HTML). [`target`] finds what is
+//! measured, [`cpu`] and [`server_side`] read what it costs.
 //!
-//! Pure, and apart from a run: [`stats`] (rounds compared), [`search`] and [`slo`] (the highest rate that keeps to an
-//! objective), [`usl`] (what a sweep says about capacity).
+//! [`command`] has the subcommands around a run. What they compute is pure and lies apart: [`stats`] and [`comparison`]
+//! (rounds compared), [`search`] and [`slo`] (the highest rate that keeps to an objective), [`usl`] and [`capacity`] (what
+//! a sweep says about machines).
 
 pub mod args;
 pub mod arrivals;
+pub mod capacity;
 pub mod client;
+pub mod command;
+pub mod comparison;
 pub mod cpu;
 pub mod duration;
 pub mod error;
 pub mod failure;
+pub mod hdr_log;
 pub mod latency;
+pub mod live;
+pub mod machine;
+pub mod metric;
 pub mod names;
+pub mod output;
 pub mod pacer;
 pub mod plan;
 pub mod progress;
@@ -25,6 +34,7 @@ pub mod report;
 pub mod run;
 pub mod search;
 pub mod series;
+pub mod server_side;
 pub mod slo;
 pub mod source;
 pub mod stats;

@@ -48,6 +48,15 @@ pub enum Target {
     },
 }
 
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Server(server) => server.fmt(f),
+            Self::Embedded { .. } => f.write_str("embedded"),
+        }
+    }
+}
+
 /// Whether certificates are verified, and against what.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -222,7 +231,11 @@ impl Plan {
         let server_cpu = match args.server_pid {
             Some(pid) if !cpu::process_exists(pid) => return Err(UsageError::NoSuchProcess(pid)),
             Some(pid) => ServerCpu::Process(pid),
-            None => ServerCpu::Unknown,
+            None => match args.server_cgroup.clone() {
+                Some(path) if cpu::cgroup_exists(&path) => ServerCpu::Cgroup(path),
+                Some(path) => return Err(UsageError::NoSuchCgroup(path)),
+                None => ServerCpu::Unknown,
+            },
         };
         let sources = sources(&args, &target)?;
         let verify = match args.ca {
@@ -416,8 +429,8 @@ fn target_of(args: &Args, cores: u32) -> Result<Target, UsageError> {
             Err(UsageError::OptionMismatch("--server-shards is for the built-in engine: leave it or the target out"))
         }
         Some(target) => Ok(Target::Server(target.parse()?)),
-        None if args.server_pid.is_some() => Err(UsageError::OptionMismatch(
-            "--server-pid is for a target of your own: the built-in engine's CPU is known anyway",
+        None if args.server_pid.is_some() || args.server_cgroup.is_some() => Err(UsageError::OptionMismatch(
+            "--server-pid and --server-cgroup are for a target of your own: the built-in engine's CPU is known anyway",
         )),
         None => {
             let client = args.shards.unwrap_or(1);

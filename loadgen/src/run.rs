@@ -17,6 +17,7 @@ use crate::plan::{Plan, Target, Then};
 use crate::progress::{Progress, Status, View};
 use crate::record::Record;
 use crate::series::{Point, Series};
+use crate::server_side::{self, Used};
 use crate::target::{self, Embedded};
 
 /// How often the main thread looks whether the person has had enough.
@@ -79,6 +80,8 @@ pub struct Outcome {
     pub lateness: Option<Lateness>,
     /// CPU time of the server in the same time; `None` when nobody knows.
     pub server_cpu: Option<Duration>,
+    /// What else the server used in the same time; `None` when nobody knows.
+    pub server_used: Option<Used>,
     /// Where the client connected to.
     pub address: SocketAddr,
     /// Why it ended.
@@ -163,10 +166,24 @@ pub fn run_over<T: Transport + 'static>(
         handshakes_all += shard.handshakes;
         unfinished += shard.unfinished;
     }
-    let server_cpu = watch.server_used();
+    let (server_cpu, server_used) = (watch.server_cpu_used(), watch.server_used());
     let (series, lateness) = (std::mem::take(&mut record.series), Lateness::of(plan, &record));
     let ending = watch.ending();
-    Ok(Outcome { record, series, lateness, server_cpu, address, ending, handshakes_all, unfinished })
+    Ok(Outcome { record, series, lateness, server_cpu, server_used, address, ending, handshakes_all, unfinished })
+}
+
+/// The server at the begin or the end of what counts.
+#[derive(Clone, Copy, Debug, Default)]
+struct ServerSeen {
+    /// In nanoseconds where the kernel keeps them, which the ticks in the sample are not.
+    cpu: Option<Duration>,
+    sample: Option<server_side::Sample>,
+}
+
+impl ServerSeen {
+    fn now(server: &ServerCpu) -> Self {
+        Self { cpu: server.sample(), sample: server_side::sample(server) }
+    }
 }
 
 /// What the main thread keeps an eye on.
@@ -177,8 +194,8 @@ struct Watch<'a> {
     intervals: VecDeque<(u32, Point)>,
     intervals_shown: usize,
     server_cpu: &'a ServerCpu,
-    server_opened: Option<Duration>,
-    server_closed: Option<Duration>,
+    server_opened: ServerSeen,
+    server_closed: ServerSeen,
     shards_open: u32,
     shards_closed: u32,
     started: Instant,
@@ -200,8 +217,8 @@ impl<'a> Watch<'a> {
             intervals: VecDeque::new(),
             intervals_shown: 0,
             server_cpu,
-            server_opened: None,
-            server_closed: None,
+            server_opened: ServerSeen::default(),
+            server_closed: ServerSeen::default(),
             shards_open: 0,
             shards_closed: 0,
             started: now,
@@ -233,14 +250,14 @@ impl<'a> Watch<'a> {
             Note::Opened => {
                 self.shards_open += 1;
                 if self.shards_open == self.plan.shards {
-                    self.server_opened = self.server_cpu.sample();
+                    self.server_opened = ServerSeen::now(self.server_cpu);
                 }
             }
             Note::Interval { number, point } => self.on_interval(number, &point),
             Note::Closed => {
                 self.shards_closed += 1;
                 if self.shards_closed == self.plan.shards {
-                    self.server_closed = self.server_cpu.sample();
+                    self.server_closed = ServerSeen::now(self.server_cpu);
                     self.closed_at = Some(Instant::now());
                 }
             }
@@ -306,8 +323,12 @@ impl<'a> Watch<'a> {
         }
     }
 
-    fn server_used(&self) -> Option<Duration> {
-        self.server_closed?.checked_sub(self.server_opened?)
+    fn server_cpu_used(&self) -> Option<Duration> {
+        self.server_closed.cpu?.checked_sub(self.server_opened.cpu?)
+    }
+
+    fn server_used(&self) -> Option<Used> {
+        Used::between(&self.server_opened.sample?, &self.server_closed.sample?)
     }
 
     fn ending(&self) -> Ending {

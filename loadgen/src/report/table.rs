@@ -3,10 +3,8 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use super::{
-    QUANTILES, alpn_name, group_name, grouped, grouped_rate, micros_each, rate, scheme_name, status_name, suite_name,
-    version_name,
-};
+use super::{QUANTILES, alpn_name, grouped, grouped_rate, micros_each, mixes, rate};
+use crate::capacity::binary;
 use crate::duration::Human;
 use crate::plan::{Plan, Then};
 use crate::record::{Latency, Record};
@@ -21,9 +19,15 @@ pub fn table(plan: &Plan, outcome: &Outcome) -> String {
     out
 }
 
+/// The line that says what was measured.
+#[must_use]
+pub fn opening(plan: &Plan, outcome: &Outcome) -> String {
+    format!("\n{}\n", plan.describe(outcome.address).replacen("measuring", "measured", 1))
+}
+
 fn write(out: &mut String, plan: &Plan, outcome: &Outcome) -> std::fmt::Result {
     let record = &outcome.record;
-    writeln!(out, "\n{}\n", plan.describe(outcome.address).replacen("measuring", "measured", 1))?;
+    writeln!(out, "{}", opening(plan, outcome))?;
     writeln!(out, "  handshakes/s   {:>12}", grouped_rate(rate(outcome)))?;
     writeln!(out, "  handshakes     {:>12}   in {}", grouped(record.handshakes()), Human(record.wall))?;
     writeln!(out, "  errors         {:>12}", grouped(record.failures()))?;
@@ -57,7 +61,26 @@ fn write(out: &mut String, plan: &Plan, outcome: &Outcome) -> std::fmt::Result {
     }
     let each = |time: Option<Duration>| time.and_then(|t| micros_each(t, record.handshakes()));
     let cpu = |time| each(time).map_or_else(|| "unknown".to_owned(), |us| format!("{us:.1} µs"));
-    writeln!(out, "\n  CPU per handshake   client {}, server {}", cpu(Some(record.client_cpu)), cpu(outcome.server_cpu))
+    let (client, server) = (cpu(Some(record.client_cpu)), cpu(outcome.server_cpu));
+    writeln!(out, "\n  CPU per handshake   client {client}, server {server}")?;
+    server_use(out, outcome)
+}
+
+/// What else the server used; nothing when nobody knows.
+fn server_use(out: &mut String, outcome: &Outcome) -> std::fmt::Result {
+    let handshakes = outcome.record.handshakes();
+    let Some(used) = outcome.server_used.filter(|_| handshakes > 0) else { return Ok(()) };
+    let micros = |time| micros_each(time, handshakes).unwrap_or_default();
+    writeln!(out, "  server, of that     user {:.1} µs, system {:.1} µs", micros(used.user), micros(used.system))?;
+    if let Some((waited, preempted)) = used.switches {
+        let each = |n: u64| n as f64 / handshakes as f64;
+        let (waited, preempted) = (each(waited), each(preempted));
+        writeln!(out, "  server's switches   {waited:.2} waiting and {preempted:.2} preempted per handshake")?;
+    }
+    if let Some((before, after)) = used.resident {
+        writeln!(out, "  server memory       {} resident, {} at the end", binary(before as f64), binary(after as f64))?;
+    }
+    Ok(())
 }
 
 fn errors(out: &mut String, record: &Record) -> std::fmt::Result {
@@ -69,28 +92,10 @@ fn errors(out: &mut String, record: &Record) -> std::fmt::Result {
 }
 
 fn negotiated(out: &mut String, record: &Record) -> std::fmt::Result {
-    let list = |counts: Vec<(String, u64)>| {
+    writeln!(out)?;
+    for (what, counts) in mixes(record) {
         let parts: Vec<_> = counts.iter().map(|(name, n)| format!("{name} {}", grouped(*n))).collect();
-        parts.join(", ")
-    };
-    let full = record.handshakes() - record.resumed();
-    let mut kinds = vec![("full".to_owned(), full), ("resumed".to_owned(), record.resumed())];
-    kinds.retain(|(_, n)| *n > 0);
-    writeln!(out, "\n  ALPN           {}", list(record.by_alpn().map(|(p, n)| (alpn_name(p), n)).collect()))?;
-    writeln!(out, "  TLS version    {}", list(record.by_version().map(|(v, n)| (version_name(v), n)).collect()))?;
-    writeln!(out, "  cipher suite   {}", list(record.by_suite().map(|(s, n)| (suite_name(s), n)).collect()))?;
-    let groups: Vec<_> = record.by_group().map(|(g, n)| (group_name(g), n)).collect();
-    if !groups.is_empty() {
-        writeln!(out, "  group          {}", list(groups))?;
-    }
-    let schemes: Vec<_> = record.by_scheme().map(|(s, n)| (scheme_name(s), n)).collect();
-    if !schemes.is_empty() {
-        writeln!(out, "  signature      {}", list(schemes))?;
-    }
-    writeln!(out, "  session        {}", list(kinds))?;
-    let statuses: Vec<_> = record.by_status().map(|(s, n)| (status_name(s), n)).collect();
-    if !statuses.is_empty() {
-        writeln!(out, "  status         {}", list(statuses))?;
+        writeln!(out, "  {what:<14} {}", parts.join(", "))?;
     }
     Ok(())
 }
