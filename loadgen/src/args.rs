@@ -5,39 +5,50 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
+use rustls::{CipherSuite, SignatureScheme};
 
-use crate::duration;
+use crate::arrivals::{self, Law, Profile};
+use crate::source::Sources;
+use crate::weighted::{self, Weighted};
+use crate::{client, duration};
 
-const EXAMPLES: &str = "\
-Examples:
-  handfast-load
-      Measures the built-in engine for about ten seconds.
-  handfast-load localhost:8443 --connections 256
-      Keeps 256 handshakes under way against any TLS server.
-  handfast-load example.com:443 --verify --tls 1.3 --count 100
-      100 handshakes with certificates verified.
-  handfast-load [::1]:8443 --alpn h2 --resume --server-pid 4711
-      Resumed sessions, and the server's CPU per handshake.
-  handfast-load localhost:8443 --duration 500ms --json | jq .handshakes_per_second
-      For scripts: one JSON object on stdout.";
-
-const AFTER: &str = "\
-Exit status: 0 done; 1 the measured thing failed (no handshake succeeded, or the target was lost); 2 wrong usage.
-Without --verify or --ca no certificate and no server signature is checked: this tool measures, and its output \
-says so.";
-
-/// Measures how many TLS handshakes a server can take.
+/// What to load, and how: the options that every measuring subcommand has.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "handfast-load", version, before_help = EXAMPLES, after_help = AFTER, max_term_width = 110)]
+#[command(name = "handfast-load")]
 #[non_exhaustive]
 pub struct Args {
     /// The server to measure, as HOST:PORT (IPv6: `[::1]:443`); the built-in engine when there is none
     #[arg(value_name = "HOST:PORT")]
     pub target: Option<String>,
 
-    /// Handshakes under way at a time; each starts again as soon as it has ended
-    #[arg(short, long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub connections: u32,
+    /// Handshakes under way at a time; each starts again as soon as it has ended. With --rate or --stages the most that
+    /// may be under way: what is due beyond that waits, and its latency counts that wait [default: 64; 1024 with --rate
+    /// or --stages]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub connections: Option<u32>,
+
+    /// Start this many handshakes per second, whatever the server does (an open loop). The latency of each counts from
+    /// when it was due, so that a server that stalls cannot hide it
+    #[arg(short, long, value_name = "R", value_parser = arrivals::parse_rate_nonzero, conflicts_with_all = ["stages", "burst"])]
+    pub rate: Option<f64>,
+
+    /// Rates one after another, each TIME@RATE (a step) or TIME@FROM..TO (a ramp, a straight line): 30s@100,1m@100..500.
+    /// They are the duration of the run; with --count the last rate stays
+    #[arg(long, value_name = "LIST", conflicts_with_all = ["duration", "burst"])]
+    pub stages: Option<Profile>,
+
+    /// How handshakes follow one another with --rate or --stages [default: poisson]
+    #[arg(long, value_enum, value_name = "LAW")]
+    pub arrivals: Option<Law>,
+
+    /// What the random choices follow from: the same seed gives the same arrivals and mixes
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+
+    /// How late this generator may start what is due, at its 99th percentile, before the run counts as invalid
+    /// [default: 1ms, or a tenth of the latency's 99th percentile if that is more]
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    pub max_lateness: Option<Duration>,
 
     /// Client threads, each pinned to a core of its own [default: 1 with the built-in engine, else one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
@@ -47,15 +58,15 @@ pub struct Args {
     #[arg(short, long, value_name = "TIME", default_value = "10s", value_parser = duration::parse_nonzero)]
     pub duration: Duration,
 
-    /// Time before it that is not counted [default: 1s; none with --count]
+    /// Time before it that is not counted [default: 1s; none with --count, --stages or --then hold]
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     pub warm_up: Option<Duration>,
 
-    /// Make this many handshakes instead of measuring for a time
+    /// Make this many handshakes instead of measuring for a time; with --rate or --stages at their pace
     #[arg(short = 'n', long, value_name = "N", conflicts_with_all = ["duration", "warm_up"], value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
 
-    /// Time allowed for one handshake, from its TCP connect on [default: 10s, or --duration if that is shorter]
+    /// Time allowed for one handshake, with its request, from its TCP connect on [default: 10s, or --duration if that is shorter]
     #[arg(long, value_name = "TIME", value_parser = duration::parse_nonzero)]
     pub timeout: Option<Duration>,
 
@@ -67,11 +78,21 @@ pub struct Args {
     #[arg(long, value_enum, value_name = "VERSION", default_value_t = TlsVersions::Any)]
     pub tls: TlsVersions,
 
-    /// ALPN protocol IDs to offer, the preferred one first; `none` for no ALPN
-    #[arg(long, value_name = "LIST", default_value = "h2,http/1.1")]
-    pub alpn: AlpnList,
+    /// Cipher suites to offer, the preferred one first, by their IANA names [default: all, AES-128-GCM first]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = suite)]
+    pub suites: Vec<CipherSuite>,
 
-    /// Name to ask for [default: the target's host; localhost for an address and for the built-in engine]
+    /// Signature schemes to offer, the preferred one first, by their IANA names [default: all]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = scheme)]
+    pub signatures: Vec<SignatureScheme>,
+
+    /// ALPN protocol IDs to offer, the preferred one first; `none` for no ALPN. Several lists may be mixed by weight:
+    /// 'h2,http/1.1=70;http/1.1=30' [default: h2,http/1.1; http/1.1 with --then websocket]
+    #[arg(long, value_name = "LIST", value_parser = alpn_mix)]
+    pub alpn: Option<Weighted<AlpnList>>,
+
+    /// Name to ask for; several may be mixed by weight: 'a.example=70;b.example=30', or be read with @FILE, one a line
+    /// with its weight behind it [default: the target's host; localhost for an address and for the built-in engine]
     #[arg(long, value_name = "NAME")]
     pub sni: Option<String>,
 
@@ -79,9 +100,21 @@ pub struct Args {
     #[arg(long, value_enum, value_name = "LIST", value_delimiter = ',', default_value = "x25519,p256")]
     pub groups: Vec<Group>,
 
-    /// Resume sessions: each of the connections goes on with the tickets of its predecessor
-    #[arg(long)]
-    pub resume: bool,
+    /// Resume sessions with the tickets of earlier connections: all that can be, or this share of all (0.8)
+    #[arg(long, value_name = "SHARE", num_args = 0..=1, default_missing_value = "1", value_parser = share)]
+    pub resume: Option<f64>,
+
+    /// What follows the handshake
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t = Then::Close)]
+    pub then: Then,
+
+    /// Path of the request, or of the WebSocket [default: /]
+    #[arg(long, value_name = "PATH", value_parser = path)]
+    pub path: Option<String>,
+
+    /// Messages that each WebSocket echoes [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub messages: Option<u32>,
 
     /// Work in rounds: all connect, then all ClientHellos go out in one sweep, then all finish. The server always
     /// finds many ClientHellos at once, so that one client core keeps it full; the rate between rounds is lower
@@ -96,9 +129,27 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,
 
+    /// Certificate (chain) to show to a server that asks for one, as a PEM file
+    #[arg(long, value_name = "FILE", requires = "client_key")]
+    pub client_cert: Option<PathBuf>,
+
+    /// Its private key, as a PEM file
+    #[arg(long, value_name = "FILE", requires = "client_cert")]
+    pub client_key: Option<PathBuf>,
+
+    /// Addresses of this machine to connect from, in turn, so that local ports do not run out: 127.0.0.0/24, or a list of
+    /// addresses and networks
+    #[arg(long, value_name = "LIST")]
+    pub source: Option<Sources>,
+
     /// Process ID of the server on this machine (its child processes count too): gives its CPU per handshake
     #[arg(long, value_name = "PID")]
     pub server_pid: Option<u32>,
+
+    /// Control group (v2) of the server on this machine, as /sys/fs/cgroup/system.slice/nginx.service: the same as
+    /// --server-pid for a whole unit
+    #[arg(long, value_name = "DIR", conflicts_with = "server_pid")]
+    pub server_cgroup: Option<PathBuf>,
 
     /// Shards of the built-in engine [default: one per core that the client leaves]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
@@ -142,9 +193,29 @@ pub enum Group {
     /// NIST P-256, also called secp256r1.
     #[value(name = "p256", alias = "secp256r1")]
     P256,
+    /// NIST P-384, also called secp384r1.
+    #[value(name = "p384", alias = "secp384r1")]
+    P384,
     /// ML-KEM-768 with X25519.
     #[value(name = "x25519mlkem768")]
     X25519Mlkem768,
+}
+
+/// What follows a complete handshake.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[non_exhaustive]
+pub enum Then {
+    /// close_notify and FIN, and the server's FIN is waited for.
+    #[default]
+    Close,
+    /// RST at once: nothing more is heard of the server, not even that it refuses.
+    Reset,
+    /// Nothing: each connection stays open to the end, and its slot makes no other.
+    Hold,
+    /// One request in the negotiated protocol, h2 or else HTTP/1.1, to the first byte of the response.
+    Http,
+    /// A WebSocket over HTTP/1.1, and messages that the server echoes.
+    Websocket,
 }
 
 /// ALPN protocol IDs in the order of preference; empty for no ALPN.
@@ -180,20 +251,42 @@ impl FromStr for AlpnList {
     }
 }
 
+fn alpn_mix(text: &str) -> Result<Weighted<AlpnList>, String> {
+    weighted::parse(text, AlpnList::from_str)
+        .map_err(|e| format!("{e}; several lists are mixed as in 'h2,http/1.1=70;http/1.1=30'"))
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err("it must be from 0 to 1; write for example --resume 0.8, and the target before --resume".to_owned()),
+    }
+}
+
+fn path(text: &str) -> Result<String, String> {
+    if text.starts_with('/') && text.bytes().all(|b| b.is_ascii_graphic()) {
+        return Ok(text.to_owned());
+    }
+    Err("it must begin with / and have no spaces; write for example --path /health".to_owned())
+}
+
+/// Finds `name` among what there is, by what `say` calls each.
+fn one_of<T: Copy>(name: &str, all: &[T], say: impl Fn(T) -> String) -> Result<T, String> {
+    let wanted = all.iter().copied().find(|one| say(*one).eq_ignore_ascii_case(name.trim()));
+    wanted.ok_or_else(|| format!("there are {}", all.iter().map(|one| say(*one)).collect::<Vec<_>>().join(", ")))
+}
+
+fn suite(name: &str) -> Result<CipherSuite, String> {
+    one_of(name, &client::suites(), crate::report::suite_name)
+}
+
+fn scheme(name: &str) -> Result<SignatureScheme, String> {
+    one_of(name, &client::schemes(), crate::report::scheme_name)
+}
+
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
-
-    #[test]
-    fn the_command_line_is_consistent_and_its_help_opens_with_five_examples() {
-        Args::command().debug_assert();
-        let help = Args::command().render_long_help().to_string();
-        let head = help.split("Usage:").next().unwrap();
-        assert!(help.starts_with("Examples:"));
-        assert_eq!(head.matches("  handfast-load").count(), 5);
-    }
 
     #[test]
     fn alpn_lists_are_read() {
@@ -212,6 +305,33 @@ mod tests {
         assert!(parse(&["a:1", "--count", "5"]).is_ok());
         assert!(parse(&["a:1", "--count", "5", "--duration", "1s"]).is_err());
         assert!(parse(&["--duration", "ten"]).unwrap_err().to_string().contains("10s, 500ms or 2m"));
+        assert!(parse(&["a:1", "--rate", "100", "--count", "5"]).is_ok());
+        assert!(parse(&["a:1", "--stages", "1s@100", "--duration", "5s"]).is_err());
+        assert!(parse(&["a:1", "--stages", "1s@100", "--rate", "5"]).is_err());
         assert_eq!(parse(&["--groups", "x25519mlkem768,p256"]).unwrap().groups, [Group::X25519Mlkem768, Group::P256]);
+    }
+
+    #[test]
+    fn the_shape_of_tls_is_read() {
+        let parse = |args: &[&str]| Args::try_parse_from([&["handfast-load", "a:1"], args].concat());
+        let mix = parse(&["--alpn", "h2,http/1.1=70;none=30"]).unwrap().alpn.unwrap();
+        assert_eq!(mix.items(), ["h2,http/1.1".parse().unwrap(), AlpnList::default()]);
+        assert_eq!(parse(&["--resume"]).unwrap().resume, Some(1.0));
+        assert_eq!(parse(&["--resume", "0.8"]).unwrap().resume, Some(0.8));
+        let args = parse(&["--suites", "TLS_CHACHA20_POLY1305_SHA256,tls_aes_256_gcm_sha384"]).unwrap();
+        assert_eq!(args.suites, [CipherSuite::TLS13_CHACHA20_POLY1305_SHA256, CipherSuite::TLS13_AES_256_GCM_SHA384]);
+        let args = parse(&["--signatures", "ecdsa_secp256r1_sha256,rsa_pss_rsae_sha256"]).unwrap();
+        assert_eq!(args.signatures, [SignatureScheme::ECDSA_NISTP256_SHA256, SignatureScheme::RSA_PSS_SHA256]);
+        for (bad, says) in [
+            (["--alpn", "h2;;"], "70;http/1.1=30"),
+            (["--suites", "RC4"], "TLS_AES_128_GCM_SHA256"),
+            (["--signatures", "md5"], "ecdsa_secp256r1_sha256"),
+            (["--resume", "1.5"], "0.8"),
+            (["--path", "x"], "/health"),
+            (["--client-cert", "x.pem"], "--client-key"),
+        ] {
+            let error = parse(&bad).unwrap_err().to_string();
+            assert!(error.contains(says), "{bad:?}: {error}");
+        }
     }
 }

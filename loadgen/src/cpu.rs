@@ -1,6 +1,7 @@
 //! CPU time of our own threads and of the server, and the CPUs that we may use.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
@@ -57,6 +58,8 @@ pub enum ServerCpu {
     Unknown,
     /// A process of this machine, with its children.
     Process(u32),
+    /// A control group (version 2) of this machine, by its directory.
+    Cgroup(PathBuf),
     /// Threads of our own process.
     Threads(Vec<u32>),
 }
@@ -74,9 +77,23 @@ impl ServerCpu {
         match self {
             Self::Unknown => None,
             Self::Process(pid) => of_process_tree(*pid),
+            Self::Cgroup(path) => cgroup_micros(path, "usage_usec").map(Duration::from_micros),
             Self::Threads(threads) => threads.iter().map(|t| of_own_thread(*t)).sum(),
         }
     }
+}
+
+/// Whether a directory is that of a control group whose CPU time is counted.
+#[must_use]
+pub fn cgroup_exists(path: &Path) -> bool {
+    cgroup_micros(path, "usage_usec").is_some()
+}
+
+/// A line of a control group's cpu.stat, in microseconds.
+pub(crate) fn cgroup_micros(path: &Path, field: &str) -> Option<u64> {
+    let stat = fs::read_to_string(path.join("cpu.stat")).ok()?;
+    let line = stat.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(' '))?;
+    line.trim().parse().ok()
 }
 
 /// Whether there is such a process.

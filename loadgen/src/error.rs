@@ -25,8 +25,31 @@ pub enum UsageError {
     },
     /// The name for SNI is no DNS name.
     BadName(String),
-    /// A CA file cannot be read.
-    CaUnreadable {
+    /// A file of names cannot be read.
+    NamesUnreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A line of a file of names is wrong.
+    BadLine {
+        /// The file.
+        path: PathBuf,
+        /// The number of the line, from 1 on.
+        line: usize,
+    },
+    /// The names have no weight.
+    NoNames(String),
+    /// The source address is not one of this machine's.
+    ForeignSource {
+        /// The address.
+        address: std::net::IpAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file of certificates cannot be read.
+    CertificatesUnreadable {
         /// The file.
         path: PathBuf,
         /// Why not.
@@ -34,8 +57,19 @@ pub enum UsageError {
     },
     /// A CA file holds no certificate that can be a root.
     CaEmpty(PathBuf),
+    /// The client certificate's file holds none.
+    ClientCertificateEmpty(PathBuf),
+    /// The client certificate's key cannot be read.
+    KeyUnreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: rustls::pki_types::pem::Error,
+    },
     /// `--server-pid` names no process.
     NoSuchProcess(u32),
+    /// `--server-cgroup` names no control group.
+    NoSuchCgroup(PathBuf),
     /// The CPU to pin to is not ours to use.
     NoSuchCpu {
         /// The CPU that was asked for.
@@ -54,6 +88,27 @@ pub enum UsageError {
     OptionMismatch(&'static str),
     /// TLS options that exclude each other.
     Tls(rustls::Error),
+    /// A file that was to be read cannot be.
+    FileUnreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A file is no HDR log.
+    BadLog {
+        /// The file.
+        path: PathBuf,
+        /// What it is instead.
+        why: String,
+    },
+    /// A file is not the result that it was to be.
+    BadResult {
+        /// The file.
+        path: PathBuf,
+        /// What it is instead.
+        why: String,
+    },
 }
 
 impl fmt::Display for UsageError {
@@ -73,8 +128,31 @@ impl fmt::Display for UsageError {
             Self::BadName(name) => {
                 write!(f, "`{name}` is no name that a certificate can have; write for example --sni www.example.com")
             }
-            Self::CaUnreadable { path, source } => {
-                write!(f, "cannot read CA certificates from {}: {source}; it must be a PEM file", path.display())
+            Self::NamesUnreadable { path, source } => {
+                write!(f, "--sni: cannot read names from {}: {source}; it must hold one name a line", path.display())
+            }
+            Self::BadLine { path, line } => write!(
+                f,
+                "--sni: line {line} of {} is no name, or its weight no number above 0; write for example `a.example 70`",
+                path.display()
+            ),
+            Self::NoNames(names) => write!(
+                f,
+                "--sni {names}: no names with weights above 0; write for example --sni 'a.example=70;b.example=30'"
+            ),
+            Self::ForeignSource { address, source } => write!(
+                f,
+                "--source: cannot connect from {address}: {source}; give addresses of this machine (ip addr shows them; \
+                 all of 127.0.0.0/8 are)"
+            ),
+            Self::CertificatesUnreadable { path, source } => {
+                write!(f, "cannot read certificates from {}: {source}; it must be a PEM file", path.display())
+            }
+            Self::ClientCertificateEmpty(path) => {
+                write!(f, "--client-cert: {} holds no certificate; it must be a PEM file", path.display())
+            }
+            Self::KeyUnreadable { path, source } => {
+                write!(f, "--client-key: cannot read a key from {}: {source}; it must be a PEM file", path.display())
             }
             Self::CaEmpty(path) => {
                 write!(f, "{} holds no usable certificate; it must be a PEM file with CA certificates", path.display())
@@ -82,6 +160,12 @@ impl fmt::Display for UsageError {
             Self::NoSuchProcess(pid) => {
                 write!(f, "--server-pid {pid}: no such process (or no /proc); give the process ID of the server")
             }
+            Self::NoSuchCgroup(path) => write!(
+                f,
+                "--server-cgroup {}: it has no cpu.stat; give the directory of a control group (version 2), for example \
+                 /sys/fs/cgroup/system.slice/nginx.service",
+                path.display()
+            ),
             Self::NoSuchCpu { cpu, allowed } => {
                 write!(f, "--pin-client {cpu}: this process may use the CPUs {allowed:?}; choose one of them")
             }
@@ -91,6 +175,13 @@ impl fmt::Display for UsageError {
                  ask for fewer"
             ),
             Self::OptionMismatch(what) => f.write_str(what),
+            Self::FileUnreadable { path, source } => write!(f, "cannot read {}: {source}", path.display()),
+            Self::BadLog { path, why } => {
+                write!(f, "{} is no HDR log that can be read: {why}; write one with `run --hdr FILE`", path.display())
+            }
+            Self::BadResult { path, why } => {
+                write!(f, "{} is no result that can be used here: {why}; write one with --json", path.display())
+            }
             Self::Tls(error) => write!(f, "these TLS options do not go together: {error}"),
         }
     }
@@ -111,6 +202,15 @@ pub enum RunError {
         /// What the system said.
         source: io::Error,
     },
+    /// A file could not be written: exit status 1.
+    File {
+        /// What was being done.
+        doing: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// A client thread panicked, which is a bug of ours: exit status 1.
     Panicked,
 }
@@ -121,7 +221,7 @@ impl RunError {
     pub const fn exit_status(&self) -> u8 {
         match self {
             Self::Usage(_) => 2,
-            Self::Local { .. } | Self::Panicked => 1,
+            Self::Local { .. } | Self::File { .. } | Self::Panicked => 1,
         }
     }
 }
@@ -137,6 +237,7 @@ impl fmt::Display for RunError {
         match self {
             Self::Usage(error) => error.fmt(f),
             Self::Local { doing, source } => write!(f, "cannot {doing}: {source}"),
+            Self::File { doing, path, source } => write!(f, "cannot {doing} {}: {source}", path.display()),
             Self::Panicked => f.write_str("a client thread panicked; this is a bug, please report it"),
         }
     }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::io;
 
+use rustix::io::Errno;
 use rustls::{AlertDescription, Error, InvalidMessage};
 
 /// What failed handshakes are counted by.
@@ -17,6 +18,8 @@ pub enum ErrorClass {
     ConnectOther,
     /// No local port was free.
     NoPorts,
+    /// No file descriptor was free.
+    NoDescriptors,
     /// The peer reset the connection during the handshake.
     Reset,
     /// The peer ended the connection during the handshake.
@@ -31,6 +34,16 @@ pub enum ErrorClass {
     Timeout,
     /// The certificate does not verify.
     Verify,
+    /// The handshake was complete, but the peer ended the connection instead of a response or an echo.
+    NoResponse,
+    /// The handshake was complete, but the response did not come in time.
+    ResponseTimeout,
+    /// The handshake was complete, but what came back is no response, or no echo.
+    BadResponse,
+    /// The handshake was complete, but the server would not speak WebSocket.
+    NotUpgraded,
+    /// The handshake was complete, but in a protocol that cannot carry what was to be said.
+    WrongProtocol,
 }
 
 impl ErrorClass {
@@ -48,6 +61,12 @@ impl ErrorClass {
             Self::NotTls => "not_tls",
             Self::Timeout => "timeout",
             Self::Verify => "verify",
+            Self::NoDescriptors => "no_descriptors",
+            Self::NoResponse => "no_response",
+            Self::ResponseTimeout => "response_timeout",
+            Self::BadResponse => "bad_response",
+            Self::NotUpgraded => "not_upgraded",
+            Self::WrongProtocol => "wrong_protocol",
             Self::TlsAlert(code) => {
                 return match alert_name(code) {
                     Some(name) => Cow::Owned(format!("tls_alert:{name}")),
@@ -63,7 +82,18 @@ impl ErrorClass {
         match self {
             Self::ConnectRefused => "is the server running, and on this port?",
             Self::ConnectTimeout => "is the host up, and does a firewall let this port through?",
-            Self::NoPorts => "local ports ran out: fewer connections per second, or a wider ip_local_port_range",
+            Self::NoPorts => {
+                "local ports ran out: use more source addresses (--source 127.0.0.0/24 on the loopback interface), start \
+                 fewer connections per second, or widen net.ipv4.ip_local_port_range"
+            }
+            Self::NoDescriptors => {
+                "file descriptors ran out: raise the hard limit (ulimit -Hn) or ask for fewer connections"
+            }
+            Self::NoResponse => "does the server serve this protocol? --then close measures handshakes alone",
+            Self::ResponseTimeout => "the server finished the handshake, but did not answer: is --path what it serves?",
+            Self::BadResponse => "does the server speak HTTP on this port?",
+            Self::NotUpgraded => "does --path name a WebSocket that echoes?",
+            Self::WrongProtocol => "a WebSocket needs http/1.1: leave --alpn out, or write --alpn http/1.1",
             Self::NotTls => "does this port speak TLS?",
             Self::ClosedEarly | Self::Reset => "does this port speak TLS, and does the server's log say why it closed?",
             Self::Timeout => "does this port speak TLS? it accepts connections, but does not answer",
@@ -71,6 +101,21 @@ impl ErrorClass {
             Self::TlsAlert(_) => "the server refused: try other --tls, --alpn, --groups or --sni",
             Self::ConnectOther | Self::TlsError => "",
         }
+    }
+
+    /// Whether the handshake itself was complete.
+    #[must_use]
+    pub const fn is_after_handshake(self) -> bool {
+        matches!(
+            self,
+            Self::NoResponse | Self::ResponseTimeout | Self::BadResponse | Self::NotUpgraded | Self::WrongProtocol
+        )
+    }
+
+    /// Whether this machine is to blame, and not the server.
+    #[must_use]
+    pub const fn is_ours(self) -> bool {
+        matches!(self, Self::NoPorts | Self::NoDescriptors)
     }
 }
 
@@ -93,7 +138,9 @@ impl Failure {
     /// A connection that could not be started or did not come up.
     #[must_use]
     pub fn connecting(error: &io::Error) -> Self {
+        let descriptors = [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);
         let class = match error.kind() {
+            _ if error.raw_os_error().is_some_and(|code| descriptors.contains(&code)) => ErrorClass::NoDescriptors,
             io::ErrorKind::ConnectionRefused => ErrorClass::ConnectRefused,
             io::ErrorKind::TimedOut => ErrorClass::ConnectTimeout,
             io::ErrorKind::AddrNotAvailable | io::ErrorKind::AddrInUse => ErrorClass::NoPorts,
@@ -113,10 +160,18 @@ impl Failure {
         Self { class, detail: Some(Cow::Owned(error.to_string())) }
     }
 
+    /// A connection that broke while a response was awaited.
+    #[must_use]
+    pub fn talking(error: &io::Error) -> Self {
+        Self { class: ErrorClass::NoResponse, detail: Some(Cow::Owned(error.to_string())) }
+    }
+
     /// What rustls refused; `first` when nothing that the peer sent was understood before.
     #[must_use]
     pub fn tls(error: &Error, first: bool) -> Self {
         let class = match error {
+            // RFC 8446 section 6.1: whatever its level, it says that nothing follows.
+            Error::AlertReceived(AlertDescription::CloseNotify) => ErrorClass::ClosedEarly,
             Error::AlertReceived(alert) => return ErrorClass::TlsAlert(u8::from(*alert)).into(),
             Error::InvalidCertificate(_) => ErrorClass::Verify,
             Error::InvalidMessage(
@@ -200,6 +255,8 @@ mod tests {
         assert_eq!(class(io::ErrorKind::AddrNotAvailable), ErrorClass::NoPorts);
         assert_eq!(class(io::ErrorKind::TimedOut), ErrorClass::ConnectTimeout);
         assert_eq!(class(io::ErrorKind::HostUnreachable), ErrorClass::ConnectOther);
+        let descriptors = io::Error::from(Errno::MFILE);
+        assert_eq!(Failure::connecting(&descriptors).class, ErrorClass::NoDescriptors);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! When a slot may start its next handshake. Pure: time is an argument.
 //!
-//! A slot is one seat of the load: at most one handshake at a time sits in it. Now there is the closed loop alone,
-//! where a slot starts again as soon as its last handshake has ended, and its variant in rounds.
+//! A slot is one seat of the load: at most one handshake at a time sits in it. In a closed loop a slot starts again as
+//! soon as its last handshake has ended; a variant does so in rounds. In an open loop [`Arrivals`] say when handshakes
+//! are due, whatever the server does, and each takes the slot that is free for the longest time.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -9,10 +10,15 @@ use std::time::Duration;
 
 use handfast::time::Instant64;
 
+use crate::arrivals::Arrivals;
+
 /// The pause after a slot's first failure in a row; it doubles with each further one.
 pub const BACK_OFF_FIRST: Duration = Duration::from_millis(10);
 /// The longest pause.
 pub const BACK_OFF_LAST: Duration = Duration::from_secs(1);
+
+/// Unstarted handshakes that [`Pacer::stop`] counts at most: a rate that no machine can follow must not take its memory.
+const UNSTARTED_MAX: usize = 10_000_000;
 
 /// Leave for one slot to start a handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,21 +26,36 @@ pub const BACK_OFF_LAST: Duration = Duration::from_secs(1);
 pub struct Start {
     /// The slot.
     pub slot: u32,
+    /// In an open loop, when the handshake had to start.
+    pub due: Option<Due>,
 }
 
+/// When a handshake had to start, and when it could.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Due {
+    /// When it was due.
+    pub at: Instant64,
+    /// When a slot was free for it: not before it was due.
+    pub free: Instant64,
+}
+
+#[derive(Debug)]
 enum Model {
     /// Each slot by itself.
     Closed,
     /// All slots start together when all have ended; the number of this round's starts that are still to come.
     Rounds { to_start: usize },
+    /// When it is due.
+    Open { arrivals: Arrivals, began: Instant64 },
 }
 
 /// Says when each of a fixed number of slots may start.
 #[derive(Debug)]
 pub struct Pacer {
     model: Model,
-    ready: VecDeque<u32>,
+    /// Free slots and since when, the earliest first.
+    ready: VecDeque<(u32, Instant64)>,
     /// Slots that failed, by the end of their pause.
     resting: BinaryHeap<Reverse<(Instant64, u32)>>,
     failures_in_a_row: Vec<u8>,
@@ -56,10 +77,17 @@ impl Pacer {
         Self::new(Model::Rounds { to_start: slots as usize }, slots, starts)
     }
 
+    /// An open loop, which begins at `now` and ends after `starts` when there is such a number. A failure gives no
+    /// pause: what is due is due.
+    #[must_use]
+    pub fn open(slots: u32, starts: Option<u64>, arrivals: Arrivals, now: Instant64) -> Self {
+        Self::new(Model::Open { arrivals, began: now }, slots, starts)
+    }
+
     fn new(model: Model, slots: u32, left: Option<u64>) -> Self {
         Self {
             model,
-            ready: (0..slots).collect(),
+            ready: (0..slots).map(|slot| (slot, Instant64::ZERO)).collect(),
             resting: BinaryHeap::new(),
             failures_in_a_row: vec![0; slots as usize],
             busy: 0,
@@ -73,21 +101,34 @@ impl Pacer {
             return None;
         }
         self.wake(now);
-        if let Model::Rounds { to_start } = &mut self.model {
-            if *to_start == 0 {
-                if self.busy > 0 || !self.resting.is_empty() {
+        let mut due = None;
+        match &mut self.model {
+            Model::Closed => {}
+            Model::Rounds { to_start } => {
+                if *to_start == 0 {
+                    if self.busy > 0 || !self.resting.is_empty() {
+                        return None;
+                    }
+                    *to_start = self.ready.len();
+                }
+                *to_start = to_start.saturating_sub(1);
+            }
+            Model::Open { arrivals, began } => {
+                let at = *began + arrivals.peek()?;
+                let (_, free_since) = *self.ready.front()?;
+                if at > now {
                     return None;
                 }
-                *to_start = self.ready.len();
+                arrivals.next();
+                due = Some(Due { at, free: at.max(free_since) });
             }
-            *to_start = to_start.saturating_sub(1);
         }
-        let slot = self.ready.pop_front()?;
+        let (slot, _) = self.ready.pop_front()?;
         self.busy += 1;
         if let Some(left) = &mut self.left {
             *left -= 1;
         }
-        Some(Start { slot })
+        Some(Start { slot, due })
     }
 
     /// When [`start`](Self::start) may have something to say without a slot ending first.
@@ -96,10 +137,12 @@ impl Pacer {
         if self.left == Some(0) {
             return None;
         }
-        match self.model {
+        match &self.model {
+            Model::Open { arrivals, began } if !self.ready.is_empty() => arrivals.peek().map(|t| *began + t),
+            Model::Open { .. } => None,
             Model::Closed if !self.ready.is_empty() => Some(Instant64::ZERO),
             Model::Closed => self.resting.peek().map(|Reverse((at, _))| *at),
-            Model::Rounds { to_start } if to_start > 0 => Some(Instant64::ZERO),
+            Model::Rounds { to_start } if *to_start > 0 => Some(Instant64::ZERO),
             Model::Rounds { .. } if self.busy > 0 => None,
             Model::Rounds { .. } => {
                 Some(self.resting.iter().map(|Reverse((at, _))| *at).max().unwrap_or(Instant64::ZERO))
@@ -107,13 +150,14 @@ impl Pacer {
         }
     }
 
-    /// The handshake of `slot` has ended. After a failure the slot rests, so that a dead target is not hammered.
+    /// The handshake of `slot` has ended. In a closed loop the slot rests after a failure, so that a dead target is
+    /// not hammered.
     pub fn ended(&mut self, slot: u32, now: Instant64, succeeded: bool) {
         self.busy = self.busy.saturating_sub(1);
         let failures = &mut self.failures_in_a_row[slot as usize];
-        if succeeded {
+        if succeeded || matches!(self.model, Model::Open { .. }) {
             *failures = 0;
-            self.ready.push_back(slot);
+            self.ready.push_back((slot, now));
         } else {
             let pause = (BACK_OFF_FIRST * (1 << (*failures).min(7))).min(BACK_OFF_LAST);
             *failures = failures.saturating_add(1);
@@ -121,15 +165,30 @@ impl Pacer {
         }
     }
 
-    /// No slot starts any more.
-    pub const fn stop(&mut self) {
+    /// The handshake of `slot` has ended, and its connection stays in it: the slot never starts again.
+    pub const fn kept(&mut self) {
+        self.busy = self.busy.saturating_sub(1);
+    }
+
+    /// No slot starts any more. In an open loop, the times of those handshakes that were due before `now` and have
+    /// found no free slot.
+    pub fn stop(&mut self, now: Instant64) -> Vec<Instant64> {
+        let stopped = self.left == Some(0);
         self.left = Some(0);
+        match &mut self.model {
+            Model::Open { arrivals, began } if !stopped => {
+                let times = arrivals.map(|t| *began + t);
+                times.take_while(|at| *at < now).take(UNSTARTED_MAX).collect()
+            }
+            _ => Vec::new(),
+        }
     }
 
     /// Nothing starts any more and nothing is busy.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.left == Some(0) && self.busy == 0
+        let nothing_is_due = matches!(&self.model, Model::Open { arrivals, .. } if arrivals.peek().is_none());
+        (self.left == Some(0) || nothing_is_due) && self.busy == 0
     }
 
     /// How many handshakes are under way.
@@ -144,7 +203,7 @@ impl Pacer {
                 break;
             }
             self.resting.pop();
-            self.ready.push_back(slot);
+            self.ready.push_back((slot, at));
         }
     }
 }
@@ -152,6 +211,7 @@ impl Pacer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arrivals::{Law, Profile};
 
     fn at(ms: u64) -> Instant64 {
         Instant64::from_nanos(ms * 1_000_000)
@@ -223,9 +283,57 @@ mod tests {
     fn stopping_lets_what_is_under_way_end() {
         let mut pacer = Pacer::closed(2, None);
         assert!(pacer.start(at(0)).is_some());
-        pacer.stop();
+        assert_eq!(pacer.stop(at(0)), []);
         assert_eq!(pacer.start(at(0)), None);
         pacer.ended(0, at(1), true);
         assert!(pacer.is_over());
+    }
+
+    fn open(slots: u32, starts: Option<u64>) -> Pacer {
+        Pacer::open(slots, starts, Arrivals::new(Profile::steady(100.0), Law::Constant, 1, 0, 1), at(1000))
+    }
+
+    #[test]
+    fn an_open_loop_starts_what_is_due_whatever_became_of_the_others() {
+        let mut pacer = open(2, None);
+        assert_eq!(pacer.wakes_at(), Some(at(1000)));
+        assert_eq!(pacer.start(at(999)), None);
+        let due = |ms, free| Some(Due { at: at(ms), free: at(free) });
+        assert_eq!(pacer.start(at(1000)), Some(Start { slot: 0, due: due(1000, 1000) }));
+        assert_eq!((pacer.start(at(1000)), pacer.wakes_at()), (None, Some(at(1010))));
+        pacer.ended(0, at(1003), false);
+        assert_eq!(pacer.start(at(1012)), Some(Start { slot: 1, due: due(1010, 1010) }), "2 ms late, nobody waited");
+        assert_eq!(pacer.start(at(1020)), Some(Start { slot: 0, due: due(1020, 1020) }), "no pause after a failure");
+    }
+
+    #[test]
+    fn what_finds_no_free_slot_waits_and_is_not_forgotten() {
+        let mut pacer = open(1, None);
+        assert!(pacer.start(at(1000)).is_some());
+        assert_eq!((pacer.start(at(1035)), pacer.wakes_at()), (None, None));
+        pacer.ended(0, at(1035), true);
+        let start = pacer.start(at(1036)).unwrap();
+        assert_eq!(start.due, Some(Due { at: at(1010), free: at(1035) }), "25 ms for the slot, 1 ms ours");
+        assert_eq!(pacer.stop(at(1040)), [at(1020), at(1030)]);
+        assert_eq!(pacer.stop(at(2000)), [], "counted once");
+        pacer.ended(0, at(1041), true);
+        assert!(pacer.is_over());
+    }
+
+    #[test]
+    fn a_count_ends_an_open_loop_too() {
+        let mut pacer = open(4, Some(3));
+        assert_eq!(std::iter::from_fn(|| pacer.start(at(5000))).count(), 3);
+        assert_eq!(pacer.wakes_at(), None);
+        (0..3).for_each(|slot| pacer.ended(slot, at(5001), true));
+        assert!(pacer.is_over());
+    }
+
+    #[test]
+    fn a_slot_that_keeps_its_connection_is_not_busy_and_starts_no_more() {
+        let mut pacer = Pacer::closed(2, None);
+        assert_eq!(drain(&mut pacer, at(0)), [0, 1]);
+        pacer.kept();
+        assert_eq!((pacer.busy(), pacer.start(at(9))), (1, None));
     }
 }

@@ -4,6 +4,7 @@ use std::io::{IsTerminal, Write, stderr};
 use std::time::Duration;
 
 use crate::report::{grouped, grouped_rate};
+use crate::series::Point;
 
 /// Writes a line to stderr; that nobody reads it is no error.
 pub fn say(line: &str) {
@@ -26,6 +27,24 @@ pub struct Status {
     pub warming_up: bool,
 }
 
+/// What shows a run to somebody while it goes on.
+pub trait View {
+    /// What is going to be measured, in one line.
+    fn begins(&mut self, line: &str);
+
+    /// Where the run is: about once a second, from the warm-up on.
+    fn shows(&mut self, status: &Status);
+
+    /// What all shards have seen in an interval of the time that counts: its number, when it is over. Intervals are a
+    /// second long; in a very long run they become longer, as those of [`Series`](crate::series::Series) do.
+    fn interval(&mut self, number: usize, point: &Point) {
+        let _ = (number, point);
+    }
+
+    /// Nothing more will be shown.
+    fn ends(&mut self);
+}
+
 /// Shows progress: one line that is written over on a terminal, a line each time in a pipe.
 #[derive(Debug)]
 pub struct Progress {
@@ -41,16 +60,26 @@ impl Progress {
         Self { quiet, terminal: stderr().is_terminal(), shown: false }
     }
 
-    /// A line that stays.
-    pub fn line(&mut self, text: &str) {
+    /// Takes the line that is written over away.
+    fn clear(&mut self) {
+        if self.shown && self.terminal {
+            let mut out = stderr().lock();
+            let _ = write!(out, "\r\x1b[K");
+            let _ = out.flush();
+        }
+        self.shown = false;
+    }
+}
+
+impl View for Progress {
+    fn begins(&mut self, line: &str) {
         if !self.quiet {
             self.clear();
-            say(text);
+            say(line);
         }
     }
 
-    /// Shows where the run is.
-    pub fn show(&mut self, status: &Status) {
+    fn shows(&mut self, status: &Status) {
         if self.quiet {
             return;
         }
@@ -62,14 +91,8 @@ impl Progress {
         self.shown = true;
     }
 
-    /// Takes the line that is written over away.
-    pub fn clear(&mut self) {
-        if self.shown && self.terminal {
-            let mut out = stderr().lock();
-            let _ = write!(out, "\r\x1b[K");
-            let _ = out.flush();
-        }
-        self.shown = false;
+    fn ends(&mut self) {
+        self.clear();
     }
 }
 

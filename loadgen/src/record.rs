@@ -2,63 +2,75 @@
 
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
-use rustls::{CipherSuite, NamedGroup, ProtocolVersion};
+use rustls::{CipherSuite, NamedGroup, ProtocolVersion, SignatureScheme};
 
 use crate::failure::{ErrorClass, Failure};
-
-/// Longer ones are recorded as this; no deadline of ours comes near it.
-const LATENCY_NS_MAX: u64 = 3_600 * 1_000_000_000;
-
-/// Latencies in nanoseconds, three significant digits.
-#[derive(Clone, Debug)]
-pub struct Latency(Histogram<u64>);
-
-impl Default for Latency {
-    fn default() -> Self {
-        let histogram = Histogram::new_with_bounds(1, LATENCY_NS_MAX, 3).expect("the bounds are constants in range");
-        Self(histogram)
-    }
-}
-
-impl Latency {
-    /// Adds one.
-    pub fn add(&mut self, latency: Duration) {
-        self.0.saturating_record(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX).max(1));
-    }
-
-    /// Adds all of `other`.
-    pub fn merge(&mut self, other: &Self) {
-        // Both have the same bounds, so nothing can fall outside.
-        let _ = self.0.add(&other.0);
-    }
-
-    /// The latency that `quantile` (0 to 1) of all do not exceed; `None` when there are none.
-    #[must_use]
-    pub fn quantile(&self, quantile: f64) -> Option<Duration> {
-        (!self.0.is_empty()).then(|| Duration::from_nanos(self.0.value_at_quantile(quantile).min(self.0.max())))
-    }
-
-    /// The longest.
-    #[must_use]
-    pub fn max(&self) -> Option<Duration> {
-        (!self.0.is_empty()).then(|| Duration::from_nanos(self.0.max()))
-    }
-
-    /// How many.
-    #[must_use]
-    pub fn count(&self) -> u64 {
-        self.0.len()
-    }
-}
+pub use crate::latency::Latency;
+use crate::series::Series;
 
 /// How long the phases of one handshake took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Phases {
+    /// In an open loop, from the time at which it was due until its connection was started.
+    pub delay: Duration,
     /// From the start of the connection until it was up.
     pub tcp_connect: Duration,
     /// From the ClientHello until the handshake was complete for the client.
     pub tls_handshake: Duration,
+    /// From then until the first byte of the response, when there was a request.
+    pub first_byte: Option<Duration>,
+}
+
+impl Phases {
+    /// All of them together.
+    #[must_use]
+    pub fn total(&self) -> Duration {
+        self.delay + self.tcp_connect + self.tls_handshake + self.first_byte.unwrap_or_default()
+    }
+}
+
+/// The latencies of one sort of handshakes.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Phased {
+    /// TCP connect.
+    pub tcp_connect: Latency,
+    /// TLS handshake.
+    pub tls_handshake: Latency,
+    /// First byte of the response.
+    pub first_byte: Latency,
+    /// All together.
+    pub total: Latency,
+}
+
+impl Phased {
+    fn add(&mut self, phases: &Phases) {
+        self.tcp_connect.add(phases.tcp_connect);
+        self.tls_handshake.add(phases.tls_handshake);
+        if let Some(first_byte) = phases.first_byte {
+            self.first_byte.add(first_byte);
+        }
+        self.total.add(phases.total());
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.tcp_connect.merge(&other.tcp_connect);
+        self.tls_handshake.merge(&other.tls_handshake);
+        self.first_byte.merge(&other.first_byte);
+        self.total.merge(&other.total);
+    }
+}
+
+/// What tells the sorts of handshakes apart, and the latencies of one.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Sort<'a> {
+    /// The ALPN protocol ID; `None` for no ALPN.
+    pub alpn: Option<&'a [u8]>,
+    /// Whether sessions were resumed.
+    pub resumed: bool,
+    /// How long they took.
+    pub latencies: &'a Phased,
 }
 
 /// What one handshake agreed on, small enough to wait for the end of its connection.
@@ -72,6 +84,8 @@ pub struct Facts {
     pub suite: Option<CipherSuite>,
     /// The group of the key exchange; none in a TLS 1.2 resumption.
     pub group: Option<NamedGroup>,
+    /// The scheme of the server's signature; none in a resumption.
+    pub scheme: Option<SignatureScheme>,
     /// Whether a session was resumed.
     pub resumed: bool,
 }
@@ -98,6 +112,12 @@ impl<K: PartialEq + Copy> Counts<K> {
         }
     }
 
+    fn add_some(&mut self, key: Option<K>) {
+        if let Some(key) = key {
+            self.add(key, 1);
+        }
+    }
+
     fn merge(&mut self, other: &Self) {
         for (key, n) in &other.0 {
             self.add(*key, *n);
@@ -114,15 +134,38 @@ pub struct Record {
     pub tcp_connect: Latency,
     /// TLS handshake.
     pub tls_handshake: Latency,
-    /// Both together.
+    /// From there to the first byte of the response; empty without requests.
+    pub first_byte: Latency,
+    /// All together; in an open loop from the time at which each handshake was due.
     pub total: Latency,
+    /// From a message to its echo; empty without messages.
+    pub echo: Latency,
+    /// By ALPN protocol and by session: mostly one or two.
+    sorts: Vec<(AlpnId, bool, Phased)>,
+    /// Each second of it.
+    pub series: Series,
     alpn: Vec<(Option<Box<[u8]>>, u64)>,
     versions: Counts<ProtocolVersion>,
     suites: Counts<CipherSuite>,
     groups: Counts<NamedGroup>,
+    schemes: Counts<SignatureScheme>,
+    statuses: Counts<u16>,
     errors: Counts<ErrorClass>,
     /// The first detail that came with each class.
     examples: Vec<(ErrorClass, String)>,
+    /// Handshakes that an open loop had to start in the time that counts.
+    pub due: u64,
+    /// Those of them that were never started, because all connections were busy to the end.
+    pub unstarted: u64,
+    /// How long those that had to wait for one of the connections waited.
+    pub waited: Latency,
+    /// How late this generator was: from the time at which a handshake was due, or at which a connection came free
+    /// for it if that was later, until it was started. Empty in a closed loop.
+    pub lateness: Latency,
+    /// Connections that were held open when the run ended.
+    pub held: u64,
+    /// Connections that the peer ended while they were held.
+    pub lost: u64,
     /// Connections that the peer reset after a complete handshake.
     pub resets_after: u64,
     /// Connections that the peer did not close after our close_notify and FIN.
@@ -149,17 +192,29 @@ impl Record {
         self.resumed += u64::from(facts.resumed);
         self.tcp_connect.add(phases.tcp_connect);
         self.tls_handshake.add(phases.tls_handshake);
-        self.total.add(phases.tcp_connect + phases.tls_handshake);
+        if let Some(first_byte) = phases.first_byte {
+            self.first_byte.add(first_byte);
+        }
+        self.total.add(phases.total());
+        self.sort(facts.alpn, facts.resumed).add(&phases);
         self.alpn[facts.alpn.0].1 += 1;
-        if let Some(version) = facts.version {
-            self.versions.add(version, 1);
-        }
-        if let Some(suite) = facts.suite {
-            self.suites.add(suite, 1);
-        }
-        if let Some(group) = facts.group {
-            self.groups.add(group, 1);
-        }
+        self.versions.add_some(facts.version);
+        self.suites.add_some(facts.suite);
+        self.groups.add_some(facts.group);
+        self.schemes.add_some(facts.scheme);
+    }
+
+    fn sort(&mut self, alpn: AlpnId, resumed: bool) -> &mut Phased {
+        let at = self.sorts.iter().position(|(a, r, _)| (*a, *r) == (alpn, resumed)).unwrap_or_else(|| {
+            self.sorts.push((alpn, resumed, Phased::default()));
+            self.sorts.len() - 1
+        });
+        &mut self.sorts[at].2
+    }
+
+    /// Counts the status of a response.
+    pub fn responded(&mut self, status: u16) {
+        self.statuses.add(status, 1);
     }
 
     /// Counts a failed one.
@@ -182,18 +237,33 @@ impl Record {
         self.resumed += other.resumed;
         self.tcp_connect.merge(&other.tcp_connect);
         self.tls_handshake.merge(&other.tls_handshake);
+        self.first_byte.merge(&other.first_byte);
         self.total.merge(&other.total);
+        self.echo.merge(&other.echo);
         for (protocol, n) in &other.alpn {
             let id = self.alpn(protocol.as_deref());
             self.alpn[id.0].1 += n;
         }
+        for (alpn, resumed, latencies) in &other.sorts {
+            let id = self.alpn(other.alpn[alpn.0].0.as_deref());
+            self.sort(id, *resumed).merge(latencies);
+        }
+        self.series.merge(&other.series);
         self.versions.merge(&other.versions);
         self.suites.merge(&other.suites);
         self.groups.merge(&other.groups);
+        self.schemes.merge(&other.schemes);
+        self.statuses.merge(&other.statuses);
         self.errors.merge(&other.errors);
         for (class, detail) in &other.examples {
             self.example(*class, || detail.clone());
         }
+        self.due += other.due;
+        self.unstarted += other.unstarted;
+        self.waited.merge(&other.waited);
+        self.lateness.merge(&other.lateness);
+        self.held += other.held;
+        self.lost += other.lost;
         self.resets_after += other.resets_after;
         self.left_open += other.left_open;
         self.wall = self.wall.max(other.wall);
@@ -232,6 +302,25 @@ impl Record {
         self.groups.0.iter().copied()
     }
 
+    /// Complete handshakes by the scheme of the server's signature.
+    pub fn by_scheme(&self) -> impl Iterator<Item = (SignatureScheme, u64)> {
+        self.schemes.0.iter().copied()
+    }
+
+    /// Responses by status; 0 stands for one that could not be read.
+    pub fn by_status(&self) -> impl Iterator<Item = (u16, u64)> {
+        self.statuses.0.iter().copied()
+    }
+
+    /// The latencies of complete handshakes by ALPN protocol and by session, in the order of their first.
+    pub fn sorts(&self) -> impl Iterator<Item = Sort<'_>> {
+        self.sorts.iter().map(|(alpn, resumed, latencies)| Sort {
+            alpn: self.alpn[alpn.0].0.as_deref(),
+            resumed: *resumed,
+            latencies,
+        })
+    }
+
     /// Failed handshakes by class, the most frequent first.
     #[must_use]
     pub fn by_error(&self) -> Vec<(ErrorClass, u64)> {
@@ -244,6 +333,12 @@ impl Record {
     #[must_use]
     pub fn failures(&self) -> u64 {
         self.errors.0.iter().map(|(_, n)| n).sum()
+    }
+
+    /// Failures for which this machine is to blame, and not the server.
+    #[must_use]
+    pub fn failures_of_ours(&self) -> u64 {
+        self.errors.0.iter().filter(|(class, _)| class.is_ours()).map(|(_, n)| n).sum()
     }
 
     /// What was said about the first failure of `class`.
@@ -259,7 +354,8 @@ mod tests {
 
     fn facts(record: &mut Record, alpn: Option<&[u8]>, resumed: bool) -> Facts {
         let (version, group) = (Some(ProtocolVersion::TLSv1_3), Some(NamedGroup::X25519));
-        Facts { alpn: record.alpn(alpn), version, suite: None, group, resumed }
+        let scheme = Some(SignatureScheme::ECDSA_NISTP256_SHA256);
+        Facts { alpn: record.alpn(alpn), version, suite: None, group, scheme, resumed }
     }
 
     #[test]
@@ -268,7 +364,8 @@ mod tests {
         for i in 1..=1000_u64 {
             let record = if i % 2 == 0 { &mut a } else { &mut b };
             let f = facts(record, (i % 3 == 0).then_some(b"h2"), i % 4 == 0);
-            let phases = Phases { tcp_connect: Duration::from_micros(i), tls_handshake: Duration::from_micros(2 * i) };
+            let (tcp_connect, tls_handshake) = (Duration::from_micros(i), Duration::from_micros(2 * i));
+            let phases = Phases { tcp_connect, tls_handshake, ..Phases::default() };
             record.succeeded(phases, &f);
         }
         b.failed(Failure::connecting(&std::io::ErrorKind::ConnectionRefused.into()));
@@ -285,8 +382,27 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_histogram_has_no_quantiles() {
-        assert_eq!(Latency::default().quantile(0.5), None);
-        assert_eq!(Latency::default().max(), None);
+    fn protocols_and_sessions_are_kept_apart_and_found_again_by_name() {
+        let (mut a, mut b) = (Record::default(), Record::default());
+        let phases = |ms| Phases { tls_handshake: Duration::from_millis(ms), ..Phases::default() };
+        let f = facts(&mut a, Some(b"h2"), false);
+        a.succeeded(phases(10), &f);
+        // The same protocol has another number here.
+        for (alpn, resumed, ms) in [(None, false, 1), (Some(&b"h2"[..]), true, 2), (Some(b"h2"), false, 20)] {
+            let f = facts(&mut b, alpn, resumed);
+            b.succeeded(phases(ms), &f);
+        }
+        a.merge(&b);
+        let found: Vec<_> = a.sorts().map(|s| (s.alpn, s.resumed, s.latencies.total.count())).collect();
+        assert_eq!(found, [(Some(&b"h2"[..]), false, 2), (None, false, 1), (Some(b"h2"), true, 1)]);
+        assert!(a.sorts().next().unwrap().latencies.total.max().unwrap() >= Duration::from_millis(20));
+        assert_eq!(a.by_scheme().collect::<Vec<_>>(), [(SignatureScheme::ECDSA_NISTP256_SHA256, 4)]);
+    }
+
+    #[test]
+    fn the_total_is_all_phases_and_the_delay_before_them() {
+        let ms = Duration::from_millis;
+        let phases = Phases { delay: ms(200), tcp_connect: ms(1), tls_handshake: ms(2), first_byte: Some(ms(3)) };
+        assert_eq!(phases.total(), ms(206));
     }
 }

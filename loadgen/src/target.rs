@@ -24,6 +24,9 @@ const PROBES_MAX: usize = 3;
 /// After this long without an answer from the resolver, the person is told what we wait for.
 const RESOLVE_SILENCE: Duration = Duration::from_millis(500);
 
+/// Names in the embedded engine's certificate; a larger one would fill many packets.
+const NAMES_MAX: usize = 100;
+
 /// A server's address as it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostPort {
@@ -147,15 +150,20 @@ impl Embedded {
 fn start_engine(plan: &Plan, shards: u32) -> Result<(Engine, CertificateDer<'static>), RunError> {
     let doing = "make a certificate for the engine";
     let mut names = vec!["localhost".to_owned()];
-    names.extend(Some(plan.tls.server_name.to_str().into_owned()).filter(|name| name != "localhost"));
+    let asked = plan.tls.names.items().iter().map(|name| name.to_str().into_owned());
+    names.extend(asked.filter(|name| name != "localhost").take(NAMES_MAX));
     let own = rcgen::generate_simple_self_signed(names).map_err(other(doing))?;
     let certificate = own.cert.der().clone();
     let key = PrivatePkcs8KeyDer::from(own.signing_key.serialize_der()).into();
     let identity = Identity::from_der(vec![certificate.clone()], key, &provider()).map_err(other(doing))?;
     let set = CertificateSet::new("embedded", vec![identity]).map_err(other(doing))?;
 
-    let mut ids = plan.tls.alpn.clone();
-    ids.truncate(PROTOCOLS_MAX);
+    let mut ids: Vec<Vec<u8>> = Vec::new();
+    for id in plan.tls.alpn.items().iter().flat_map(|list| &list.0) {
+        if ids.len() < PROTOCOLS_MAX && !ids.contains(id) {
+            ids.push(id.clone());
+        }
+    }
     if ids.is_empty() {
         ids.push(b"h2".to_vec());
     }

@@ -2,6 +2,7 @@
 
 mod certificates;
 mod chromium;
+mod comparing;
 mod curl;
 mod examples;
 mod facts;

@@ -79,3 +79,50 @@ fn an_engine_of_its_own_without_a_target() {
     assert_eq!(figures["target"], "embedded", "{figures}");
     assert!(figures["latency_us"]["total"]["p50"].as_f64().is_some_and(|us| us > 0.0), "{figures}");
 }
+
+#[test]
+fn a_share_of_resumed_sessions_is_the_share_that_the_server_counts() {
+    let server = Localhost::start(&["--close", "--stats"]);
+    let target = server.addr().to_string();
+    let (figures, _) = good_load(&[&target, "--resume", "0.5", "--count", "400", "--connections", "8"]);
+    let stats = server.server.stop().stdout;
+    let (full, resumed) = (counter(&stats, "handshakes_full"), counter(&stats, "handshakes_resumed"));
+    assert_eq!((figures["resumed"].as_u64(), full + resumed), (Some(resumed), 400), "{figures}\n{stats}");
+    assert!((198..=202).contains(&resumed), "{stats}");
+}
+
+#[test]
+fn requests_have_a_first_byte_and_a_status_in_both_protocols() {
+    let server = Localhost::start(&["--stats"]);
+    let target = server.addr().to_string();
+    for (alpn, path, status) in [("h2", "/", "200"), ("http/1.1", "/", "200"), ("h2", "/no", "404")] {
+        let args = [&target, "--then", "http", "--alpn", alpn, "--path", path, "--count", "50"];
+        let (figures, handshakes) = good_load(&args);
+        assert_eq!(figures["statuses"], json!({status: handshakes}), "{figures}");
+        let at = |phase: &str| figures["latency_us"][phase]["p50"].as_f64().expect("a latency");
+        assert!(at("first_byte") > 0.0 && at("total") > at("tls_handshake"), "{figures}");
+    }
+    let stats = server.server.stop().stdout;
+    assert_eq!((counter(&stats, "opened"), counter(&stats, "closed")), (150, 150), "{stats}");
+}
+
+#[test]
+fn websocket_messages_come_back_and_are_timed() {
+    let server = Localhost::start(&[]);
+    let target = server.addr().to_string();
+    let (figures, handshakes) =
+        good_load(&[&target, "--then", "websocket", "--messages", "7", "--count", "20", "--connections", "4"]);
+    assert_eq!(figures["statuses"], json!({"101": handshakes}), "{figures}");
+    assert!(figures["latency_us"]["echo"]["p50"].as_f64().is_some_and(|us| us > 0.0), "{figures}");
+}
+
+#[test]
+fn connections_are_held_open_and_end_in_the_orderly_way() {
+    let server = Localhost::start(&["--protocol", "echo", "--without-alpn", "echo", "--stats"]);
+    let target = server.addr().to_string();
+    let held = [&target, "--then", "hold", "--alpn", "none", "--connections", "200", "--duration", "1s"];
+    let (figures, _) = good_load(&held);
+    assert_eq!((&figures["held"], &figures["lost"]), (&json!(200), &json!(0)), "{figures}");
+    let stats = server.server.stop().stdout;
+    assert_eq!((counter(&stats, "opened"), counter(&stats, "closed")), (200, 200), "{stats}");
+}

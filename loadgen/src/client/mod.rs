@@ -1,8 +1,16 @@
 //! The client: shards that make handshakes, each on a thread of its own.
 
+#[cfg(target_os = "linux")]
+mod alarm;
 mod deadlines;
+mod ending;
+mod hellos;
+mod sessions;
 mod shard;
+mod share;
 mod slot;
+mod starting;
+mod talk;
 mod tls;
 mod window;
 
@@ -12,23 +20,32 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Barrier};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use handfast::transport::Transport;
 
+pub use shard::Shard;
+pub use share::ShardPlan;
 pub use tls::TlsSource;
+pub(crate) use tls::{schemes, suites};
 
 use crate::cpu;
-use crate::plan::{Extent, Plan};
+use crate::plan::Plan;
 use crate::record::Record;
-use shard::{Shard, ShardPlan};
+use crate::series::Point;
 
 /// What a shard tells while it runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Note {
-    /// The warm-up is over: what ends from now on is counted.
+    /// The warm-up is over: what counts begins.
     Opened,
+    /// An interval of the time that counts is over.
+    Interval {
+        /// Its number, from 0 on.
+        number: usize,
+        /// What this shard has seen in it.
+        point: Box<Point>,
+    },
     /// Counting is over; what is under way still ends.
     Closed,
 }
@@ -66,6 +83,8 @@ impl Tally {
 pub struct Ended {
     /// What it has measured.
     pub record: Record,
+    /// Complete handshakes, counted or not.
+    pub handshakes: u64,
     /// Handshakes that were still under way when it gave up waiting for them.
     pub unfinished: u64,
 }
@@ -96,7 +115,7 @@ impl Client {
         let mut client = Self { threads: Vec::new(), tallies: Vec::new(), stop: Arc::new(AtomicBool::new(false)) };
         for index in 0..shards {
             let tally = Arc::new(Tally::default());
-            let shard_plan = shard_plan(plan, target, index, shards);
+            let shard_plan = ShardPlan::new(plan, target, index);
             let cpu = plan.cpus.get(index as usize).copied();
             let (tls, notes) = (tls.clone(), notes.clone());
             let (barrier, stop, published) = (Arc::clone(&barrier), Arc::clone(&client.stop), Arc::clone(&tally));
@@ -106,7 +125,10 @@ impl Client {
                 }
                 let made = transport();
                 barrier.wait();
-                Shard::new(made?, shard_plan, &tls).run(&published, &stop, |note| {
+                let shard = Shard::new(made?, shard_plan, &tls);
+                #[cfg(target_os = "linux")]
+                let shard = shard.with_alarm()?;
+                shard.run(&published, &stop, |note| {
                     // When the main thread is gone there is nobody to tell.
                     let _ = notes.send(note);
                 })
@@ -134,27 +156,3 @@ impl Client {
         self.threads.into_iter().map(|t| t.join().ok()).collect()
     }
 }
-
-/// The share of one shard: connections and counts are divided as evenly as they can be.
-fn shard_plan(plan: &Plan, target: SocketAddr, index: u32, shards: u32) -> ShardPlan {
-    let share = |n: u64| n / u64::from(shards) + u64::from(u64::from(index) < n % u64::from(shards));
-    let (duration, starts) = match plan.extent {
-        Extent::Time(duration) => (Some(duration), None),
-        Extent::Handshakes(n) => (None, Some(share(n))),
-    };
-    ShardPlan {
-        target,
-        slots: u32::try_from(share(u64::from(plan.connections))).unwrap_or(u32::MAX),
-        starts,
-        warm_up: plan.warm_up,
-        duration,
-        timeout: plan.timeout,
-        linger: plan.timeout.min(LINGER),
-        burst: plan.burst,
-        cpu: cpu::of_this_thread,
-    }
-}
-
-/// How long the server may take to close after our close_notify and FIN, and what is under way to end after the
-/// last counted one.
-const LINGER: Duration = Duration::from_secs(1);

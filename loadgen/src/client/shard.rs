@@ -1,47 +1,32 @@
 //! One shard of the client: its turn joins slots, pacer and transport.
 
+use std::fmt;
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use handfast::time::Instant64;
 use handfast::transport::{Close, ConnId, Event, More, Push, Ready, Recv, Transport};
-use rustls::ClientConfig;
 
+#[cfg(target_os = "linux")]
+use super::alarm::Alarm;
 use super::deadlines::Deadlines;
-use super::slot::{Outcome, Slot, Stage, Step, StreamEnd};
-use super::tls::{Output, TlsSource, begin};
+use super::hellos::Hellos;
+use super::share::{Load, ShardPlan};
+use super::slot::{Outcome, Scratch, Slot, Stage, Step, StreamEnd};
+use super::tls::TlsSource;
 use super::window::{Phase, Window};
 use super::{Ended, Note, Tally};
 use crate::failure::Failure;
 use crate::pacer::Pacer;
 use crate::record::Record;
 
-/// Connections started in one turn: those under way are not kept waiting for longer.
-const STARTS_PER_TURN: usize = 64;
 /// Bytes read from one connection at a time, and in one turn.
 const READ_BYTES: usize = 16 * 1024;
 const READ_BYTES_PER_TURN: usize = 64 * 1024;
 /// How long a shard may go without looking whether it is to stop.
 const TICK: Duration = Duration::from_millis(100);
-
-/// What one shard has to do.
-#[derive(Clone, Debug)]
-pub(super) struct ShardPlan {
-    pub(super) target: SocketAddr,
-    pub(super) slots: u32,
-    pub(super) starts: Option<u64>,
-    pub(super) warm_up: Duration,
-    pub(super) duration: Option<Duration>,
-    pub(super) timeout: Duration,
-    pub(super) linger: Duration,
-    pub(super) burst: bool,
-    /// CPU time that this thread has used.
-    pub(super) cpu: fn() -> Duration,
-}
 
 /// What one connection received in this turn.
 #[derive(Debug)]
@@ -51,98 +36,155 @@ struct Gathered {
     end: Option<StreamEnd>,
 }
 
-pub(super) struct Shard<T: Transport> {
-    transport: T,
-    plan: ShardPlan,
-    tls: TlsSource,
-    /// One for all slots, or one each.
-    configs: Vec<Arc<ClientConfig>>,
-    slots: Vec<Slot>,
+/// One thread's share of the load, over any transport.
+pub struct Shard<T: Transport> {
+    pub(super) transport: T,
+    pub(super) plan: ShardPlan,
+    pub(super) hellos: Hellos,
+    pub(super) slots: Vec<Slot>,
     /// The slot of each connection, by the transport's own index.
-    by_conn: Vec<u32>,
-    pacer: Pacer,
-    window: Window,
-    handshakes: Deadlines,
-    lingers: Deadlines,
+    pub(super) by_conn: Vec<u32>,
+    pub(super) pacer: Pacer,
+    pub(super) window: Window,
+    pub(super) handshakes: Deadlines,
+    pub(super) lingers: Deadlines,
     events: Vec<Event>,
     /// Connections that had more to read than one turn allows.
     again: Vec<ConnId>,
     gathered: Vec<Gathered>,
     arena: Vec<u8>,
-    out: Output,
-    record: Record,
+    pub(super) scratch: Scratch,
+    pub(super) record: Record,
     /// Failures of the warm-up. They count when nothing else does, because then they say why.
-    early: Record,
-    handshakes_all: u64,
-    failures_all: u64,
+    pub(super) early: Record,
+    pub(super) handshakes_all: u64,
+    pub(super) failures_all: u64,
+    /// The source address that is next.
+    pub(super) source: usize,
+    intervals_told: usize,
     cpu_opened: Duration,
+    #[cfg(target_os = "linux")]
+    alarm: Option<Alarm>,
+}
+
+impl<T: Transport> fmt::Debug for Shard<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shard")
+            .field("slots", &self.slots.len())
+            .field("busy", &self.pacer.busy())
+            .finish_non_exhaustive()
+    }
 }
 
 impl<T: Transport> Shard<T> {
-    pub(super) fn new(transport: T, plan: ShardPlan, tls: &TlsSource) -> Self {
-        let model = if plan.burst { Pacer::rounds } else { Pacer::closed };
+    /// A shard that begins now.
+    #[must_use]
+    pub fn new(transport: T, plan: ShardPlan, tls: &TlsSource) -> Self {
+        let now = transport.now();
+        let pacer = match plan.load.clone() {
+            Load::Closed => Pacer::closed(plan.slots, plan.starts),
+            Load::Rounds => Pacer::rounds(plan.slots, plan.starts),
+            Load::Open(arrivals) => Pacer::open(plan.slots, plan.starts, arrivals, now),
+        };
         Self {
-            configs: tls.configs(plan.slots),
-            tls: tls.clone(),
+            hellos: tls.hellos(plan.slots, plan.seed, plan.index),
             slots: (0..plan.slots).map(|_| Slot::new()).collect(),
             by_conn: Vec::new(),
-            pacer: model(plan.slots, plan.starts),
-            window: Window::new(transport.now(), plan.warm_up, plan.duration),
+            pacer,
+            window: Window::new(now, plan.warm_up, plan.duration),
             handshakes: Deadlines::new(plan.timeout),
             lingers: Deadlines::new(plan.linger),
             events: Vec::new(),
             again: Vec::new(),
             gathered: Vec::new(),
             arena: Vec::new(),
-            out: Output::new(),
+            scratch: Scratch::default(),
             record: Record::default(),
             early: Record::default(),
             handshakes_all: 0,
             failures_all: 0,
+            source: 0,
+            intervals_told: 0,
             cpu_opened: Duration::ZERO,
+            #[cfg(target_os = "linux")]
+            alarm: None,
             transport,
             plan,
         }
     }
 
+    /// In an open loop, keeps to the time at which handshakes are due better than its transport's poller could.
+    ///
+    /// # Errors
+    /// The system gives no timer, or no thread.
+    #[cfg(target_os = "linux")]
+    pub(super) fn with_alarm(mut self) -> io::Result<Self> {
+        if self.is_open() {
+            self.alarm = Some(Alarm::new(self.transport.waker())?);
+        }
+        Ok(self)
+    }
+
+    /// CPU time used for this shard.
+    fn cpu(&self) -> Duration {
+        let own = (self.plan.cpu)();
+        #[cfg(target_os = "linux")]
+        let own = own + self.alarm.as_ref().map_or(Duration::ZERO, Alarm::cpu);
+        own
+    }
+
+    /// The time that counts. In an open loop it ends when it was to end, late as we may be, because what is due then
+    /// does not count any more.
+    fn wall(&self) -> Duration {
+        let length = self.window.length();
+        if self.is_open() { self.plan.duration.map_or(length, |planned| length.min(planned)) } else { length }
+    }
+
     /// Runs to the end of the plan, or until `stop`.
-    pub(super) fn run(mut self, tally: &Tally, stop: &AtomicBool, tell: impl Fn(Note)) -> io::Result<Ended> {
-        while self.goes_on(stop, &tell) {
+    ///
+    /// # Errors
+    /// The transport as a whole has failed.
+    pub fn run(mut self, tally: &Tally, stop: &AtomicBool, tell: impl Fn(Note)) -> io::Result<Ended> {
+        while self.goes_on(stop.load(Ordering::Relaxed), &tell) {
             self.turn()?;
             tally.publish(self.handshakes_all, self.failures_all);
         }
-        let unfinished = self.slots.iter().filter(|s| s.is_under_way()).count();
-        for conn in self.slots.iter().filter_map(|s| s.conn) {
-            self.transport.close(conn, Close::Abort);
-        }
-        if self.handshakes_all == 0 {
-            self.record.merge(&self.early);
-        }
-        Ok(Ended { record: self.record, unfinished: unfinished as u64 })
+        Ok(self.end_all())
     }
 
-    /// Moves the window on, and says whether there is another turn.
-    fn goes_on(&mut self, stop: &AtomicBool, tell: &impl Fn(Note)) -> bool {
+    /// Moves on to what time it is, and says whether there is another [`turn`](Self::turn): after its plan, or
+    /// `stop`, what is under way still ends.
+    pub fn goes_on(&mut self, stop: bool, tell: &impl Fn(Note)) -> bool {
         let now = self.transport.now();
         let moved = self.window.advance(now);
         if moved && self.window.phase() == Phase::Counting {
-            self.cpu_opened = (self.plan.cpu)();
+            self.cpu_opened = self.cpu();
             tell(Note::Opened);
         }
-        let ends = self.pacer.is_over() || stop.load(Ordering::Relaxed);
+        if self.window.phase() == Phase::Counting {
+            self.tell_intervals(now, tell);
+        }
+        let ends = stop || (self.plan.duration.is_none() && self.pacer.is_over());
         if (moved && self.window.phase() == Phase::Draining) || (ends && self.window.close(now)) {
-            self.record.wall = self.window.length();
-            self.record.client_cpu = (self.plan.cpu)().saturating_sub(self.cpu_opened);
-            self.pacer.stop();
+            self.record.wall = self.wall();
+            self.record.client_cpu = self.cpu().saturating_sub(self.cpu_opened);
+            self.stop_starting(now);
             tell(Note::Closed);
         }
         self.window.phase() != Phase::Draining
-            || (self.pacer.busy() > 0 && now < self.window.closed() + self.plan.linger)
+            || (self.pacer.busy() > 0 && now < self.window.closed() + self.plan.drain)
     }
 
     /// Poll, gather, (prepare), advance, flush.
-    fn turn(&mut self) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// The transport as a whole has failed.
+    pub fn turn(&mut self) -> io::Result<()> {
         let deadline = self.wakes_at();
+        #[cfg(target_os = "linux")]
+        if let (Some(alarm), Some(due)) = (&mut self.alarm, self.pacer.wakes_at()) {
+            alarm.set(due, self.transport.now());
+        }
         self.events.clear();
         self.transport.poll(Some(deadline), &mut self.events)?;
         self.gather();
@@ -154,6 +196,42 @@ impl<T: Transport> Shard<T> {
         self.transport.flush()
     }
 
+    /// Ends what is left, and hands back what was measured.
+    #[must_use]
+    pub fn end_all(mut self) -> Ended {
+        let unfinished = self.slots.iter().filter(|s| s.is_under_way()).count() as u64;
+        for slot in 0..self.slots.len() {
+            let Some(conn) = self.slots[slot].conn else { continue };
+            let how = if let Stage::Held { tls } = &mut self.slots[slot].stage {
+                self.record.held += 1;
+                self.scratch.clear();
+                let said = tls.close(&mut self.scratch.out).is_ok() && self.send(slot, conn, Push::BeforeClose).is_ok();
+                if said { Close::Graceful } else { Close::Abort }
+            } else {
+                Close::Abort
+            };
+            self.transport.close(conn, how);
+        }
+        if self.handshakes_all == 0 {
+            self.record.merge(&self.early);
+        }
+        Ended { record: self.record, handshakes: self.handshakes_all, unfinished }
+    }
+
+    /// Tells of the intervals that are over.
+    fn tell_intervals(&mut self, now: Instant64, tell: &impl Fn(Note)) {
+        let series = &self.record.series;
+        let over = now.since(self.window.opened()).as_secs() / series.interval().as_secs();
+        let over = usize::try_from(over).unwrap_or(usize::MAX);
+        // When intervals have become longer, there are fewer of them.
+        self.intervals_told = self.intervals_told.min(over);
+        for number in self.intervals_told..over {
+            let point = series.points().get(number).cloned().unwrap_or_default();
+            tell(Note::Interval { number, point: Box::new(point) });
+        }
+        self.intervals_told = over;
+    }
+
     fn wakes_at(&mut self) -> Instant64 {
         let now = self.transport.now();
         if !self.again.is_empty() {
@@ -161,12 +239,12 @@ impl<T: Transport> Shard<T> {
         }
         let (by_conn, slots) = (&self.by_conn, &self.slots);
         let under_way = |c| find(by_conn, slots, c).is_some_and(|i| slots[i].is_under_way());
-        let alive = |c| find(by_conn, slots, c).is_some();
+        let ends = |c| find(by_conn, slots, c).is_some_and(|i| matches!(slots[i].stage, Stage::Ending { .. }));
         let times = [
             self.pacer.wakes_at(),
             self.window.next(),
             self.handshakes.next(under_way),
-            self.lingers.next(alive),
+            self.lingers.next(ends),
             Some(now + TICK),
         ];
         times.into_iter().flatten().min().unwrap_or(now)
@@ -190,7 +268,7 @@ impl<T: Transport> Shard<T> {
         match self.slots[slot].stage {
             Stage::Connecting { .. } => {
                 let now = self.transport.now();
-                if self.plan.burst && !ready.read_closed {
+                if matches!(self.plan.load, Load::Rounds) && !ready.read_closed {
                     self.slots[slot].connected(now);
                 } else {
                     self.send_hello(slot, conn, now);
@@ -233,17 +311,18 @@ impl<T: Transport> Shard<T> {
             let Some(slot) = self.find(item.conn) else { continue };
             let bytes = &mut self.arena[item.bytes];
             if !bytes.is_empty() {
-                self.out.clear();
-                let wants_tickets = self.tls.resumes();
-                let step = self.slots[slot].received(bytes, &mut self.out, &mut self.record, wants_tickets);
+                self.scratch.clear();
+                let step = self.slots[slot].received(
+                    bytes,
+                    &mut self.scratch,
+                    &mut self.record,
+                    &self.hellos,
+                    &self.plan.after,
+                );
                 self.take(slot, item.conn, step);
             }
             if let (Some(end), true) = (item.end, self.slots[slot].conn == Some(item.conn)) {
-                let outcome = self.slots[slot].outcome_at(&end);
-                if matches!((&outcome, &end), (Outcome::Complete(..), StreamEnd::Broken(_))) {
-                    self.record.resets_after += self.counts_one();
-                }
-                self.end(slot, outcome, Close::Graceful);
+                self.on_stream_end(slot, &end);
             }
         }
         self.gathered = gathered;
@@ -251,28 +330,19 @@ impl<T: Transport> Shard<T> {
 
     fn take(&mut self, slot: usize, conn: ConnId, step: Step) {
         match step {
-            Step::Wait if self.out.filled().is_empty() => {}
+            Step::Wait if self.scratch.out.is_empty() => {}
             Step::Wait => {
                 if let Err(error) = self.send(slot, conn, Push::Now) {
-                    self.fail(slot, Failure::shaking(&error));
+                    self.on_stream_end(slot, &StreamEnd::Broken(error));
                 }
             }
-            Step::Complete(facts) => match self.send(slot, conn, Push::BeforeClose) {
-                Ok(all) => {
-                    if all {
-                        self.transport.shutdown(conn);
-                    }
-                    let now = self.transport.now();
-                    self.slots[slot].complete(facts, now, self.tls.resumes());
-                    self.lingers.add(now, conn);
-                }
-                Err(error) => self.fail(slot, Failure::shaking(&error)),
-            },
+            Step::Complete(facts) => self.completed(slot, conn, facts),
+            Step::Heard(heard) => self.heard(slot, conn, heard),
+            Step::Lost => self.lost(slot, conn),
             Step::Failed(failure) => {
-                let has_alert = !self.out.filled().is_empty();
+                let has_alert = !self.scratch.out.is_empty();
                 if has_alert && self.send(slot, conn, Push::BeforeClose).is_ok_and(|all| all) {
-                    self.transport.shutdown(conn);
-                    self.lingers.add(self.transport.now(), conn);
+                    self.finish(slot, conn);
                     self.slots[slot].stage =
                         Stage::Ending { outcome: Outcome::Failed(failure), tls: None, heard: false };
                 } else {
@@ -283,19 +353,19 @@ impl<T: Transport> Shard<T> {
     }
 
     /// Sends the output of this step, behind what waits already. True when all of it went out.
-    fn send(&mut self, slot: usize, conn: ConnId, push: Push) -> io::Result<bool> {
+    pub(super) fn send(&mut self, slot: usize, conn: ConnId, push: Push) -> io::Result<bool> {
         let waiting = &mut self.slots[slot].output;
         if !waiting.is_empty() {
-            waiting.extend_from_slice(self.out.filled());
+            waiting.extend_from_slice(&self.scratch.out);
             return self.send_waiting(slot, conn, push);
         }
-        let bytes = self.out.filled();
+        let bytes = &self.scratch.out;
         let sent = self.transport.send(conn, &[IoSlice::new(bytes)], push)?;
         waiting.extend_from_slice(&bytes[sent..]);
         Ok(sent == bytes.len())
     }
 
-    fn send_waiting(&mut self, slot: usize, conn: ConnId, push: Push) -> io::Result<bool> {
+    pub(super) fn send_waiting(&mut self, slot: usize, conn: ConnId, push: Push) -> io::Result<bool> {
         let waiting = &mut self.slots[slot].output;
         let sent = self.transport.send(conn, &[IoSlice::new(waiting)], push)?;
         waiting.drain(..sent);
@@ -307,147 +377,33 @@ impl<T: Transport> Shard<T> {
         match self.send_waiting(slot, conn, if ends { Push::BeforeClose } else { Push::Now }) {
             Ok(true) if ends => self.transport.shutdown(conn),
             Ok(_) => {}
-            Err(error) => {
-                let outcome = self.slots[slot].outcome_at(&StreamEnd::Broken(error));
-                self.end(slot, outcome, Close::Abort);
-            }
+            Err(error) => self.on_stream_end(slot, &StreamEnd::Broken(error)),
         }
     }
 
-    fn start_due(&mut self) {
-        for _ in 0..STARTS_PER_TURN {
-            let Some(start) = self.pacer.start(self.transport.now()) else { return };
-            self.connect(start.slot as usize);
+    /// Ends our direction; the peer has a while to end its own.
+    pub(super) fn finish(&mut self, slot: usize, conn: ConnId) {
+        if self.slots[slot].output.is_empty() {
+            self.transport.shutdown(conn);
         }
+        self.lingers.add(self.transport.now(), conn);
     }
 
-    /// The ClientHello is made first, so that making it is no part of the time that TCP takes.
-    fn connect(&mut self, slot: usize) {
-        let config = &self.configs[slot % self.configs.len()];
-        self.out.clear();
-        let tls = match begin(config, self.tls.server_name(), &mut self.out) {
-            Ok(tls) => Box::new(tls),
-            Err(error) => return self.fail(slot, Failure::tls(&error, false)),
-        };
-        let started = self.transport.now();
-        let conn = match self.transport.connect(self.plan.target, None) {
-            Ok(conn) => conn,
-            Err(error) => return self.fail(slot, Failure::connecting(&error)),
-        };
-        if self.by_conn.len() <= conn.slot() {
-            self.by_conn.resize(conn.slot() + 1, 0);
-        }
-        self.by_conn[conn.slot()] = u32::try_from(slot).unwrap_or(u32::MAX);
-        self.slots[slot].connecting(conn, tls, started);
-        self.slots[slot].output.extend_from_slice(self.out.filled());
-        self.handshakes.add(started, conn);
-        if !self.plan.burst {
-            // On the loopback interface the connection is mostly up by now.
-            let now = self.transport.now();
-            self.send_hello(slot, conn, now);
-        }
-    }
-
-    /// Tries to send the ClientHello; `now` is when the connection came up, should it be up.
-    fn send_hello(&mut self, slot: usize, conn: ConnId, now: Instant64) {
-        let whole = self.slots[slot].output.len();
-        match self.send_waiting(slot, conn, Push::Now) {
-            Ok(_) if self.slots[slot].output.len() == whole => {}
-            Ok(_) => {
-                self.slots[slot].connected(now);
-                self.slots[slot].hello_sent(now);
-            }
-            Err(error) => {
-                let outcome = self.slots[slot].outcome_at(&StreamEnd::Broken(error));
-                self.end(slot, outcome, Close::Abort);
-            }
-        }
-    }
-
-    /// In rounds: when no connection is still coming up, all ClientHellos go out.
-    fn open_gate(&mut self) {
-        if !self.plan.burst || self.pacer.wakes_at().is_some() {
-            return;
-        }
-        if self.slots.iter().any(|s| matches!(s.stage, Stage::Connecting { .. })) {
-            return;
-        }
-        for slot in 0..self.slots.len() {
-            if let (Stage::Gated { .. }, Some(conn)) = (&self.slots[slot].stage, self.slots[slot].conn) {
-                let now = self.transport.now();
-                self.send_hello(slot, conn, now);
-            }
-        }
-    }
-
-    fn expire(&mut self) {
-        let now = self.transport.now();
-        loop {
-            let (by_conn, slots) = (&self.by_conn, &self.slots);
-            let under_way = |c| find(by_conn, slots, c).is_some_and(|i| slots[i].is_under_way());
-            let Some(conn) = self.handshakes.expired(now, under_way) else { break };
-            if let Some(slot) = self.find(conn) {
-                self.fail(slot, self.slots[slot].timeout_class().into());
-            }
-        }
-        loop {
-            let (by_conn, slots) = (&self.by_conn, &self.slots);
-            let Some(conn) = self.lingers.expired(now, |c| find(by_conn, slots, c).is_some()) else { break };
-            let Some(slot) = self.find(conn) else { continue };
-            if let Stage::Ending { outcome, .. } = &self.slots[slot].stage {
-                let outcome = outcome.clone();
-                if matches!(outcome, Outcome::Complete(..)) {
-                    self.record.left_open += self.counts_one();
-                }
-                self.end(slot, outcome, Close::Abort);
-            }
-        }
-    }
-
-    /// One while what ends counts, else nothing.
-    fn counts_one(&self) -> u64 {
-        u64::from(self.window.phase() == Phase::Counting)
-    }
-
-    fn fail(&mut self, slot: usize, failure: Failure) {
+    pub(super) fn fail(&mut self, slot: usize, failure: Failure) {
         self.end(slot, Outcome::Failed(failure), Close::Abort);
     }
 
-    /// Counts the outcome and frees the slot.
-    fn end(&mut self, slot: usize, outcome: Outcome, how: Close) {
-        if let Some(conn) = self.slots[slot].conn {
-            self.transport.close(conn, how);
-        }
-        self.slots[slot].reset();
-        let counts = self.window.phase() == Phase::Counting;
-        let succeeded = matches!(outcome, Outcome::Complete(..));
-        match outcome {
-            Outcome::Complete(phases, facts) => {
-                self.handshakes_all += 1;
-                if counts {
-                    self.record.succeeded(phases, &facts);
-                }
-            }
-            Outcome::Failed(failure) => {
-                self.failures_all += 1;
-                match self.window.phase() {
-                    Phase::WarmUp => self.early.failed(failure),
-                    Phase::Counting => self.record.failed(failure),
-                    Phase::Draining => {}
-                }
-            }
-        }
-        let id = u32::try_from(slot).unwrap_or(u32::MAX);
-        self.pacer.ended(id, self.transport.now(), succeeded);
+    pub(super) const fn is_open(&self) -> bool {
+        matches!(self.plan.load, Load::Open(_))
     }
 
-    fn find(&self, conn: ConnId) -> Option<usize> {
+    pub(super) fn find(&self, conn: ConnId) -> Option<usize> {
         find(&self.by_conn, &self.slots, conn)
     }
 }
 
 /// The slot that `conn` sits in; none when it has ended.
-fn find(by_conn: &[u32], slots: &[Slot], conn: ConnId) -> Option<usize> {
+pub(super) fn find(by_conn: &[u32], slots: &[Slot], conn: ConnId) -> Option<usize> {
     let slot = *by_conn.get(conn.slot())? as usize;
     (slots.get(slot)?.conn == Some(conn)).then_some(slot)
 }

@@ -39,7 +39,8 @@ impl Window {
         match (self.phase, self.next()) {
             (Phase::WarmUp, Some(at)) if now >= at => {
                 self.phase = Phase::Counting;
-                self.opened = now;
+                // Not `now`: what is due from then on is due whether we are late or not.
+                self.opened = at;
                 true
             }
             (Phase::Counting, Some(at)) if now >= at => self.close(now),
@@ -69,6 +70,16 @@ impl Window {
         }
     }
 
+    /// When counting began.
+    pub(super) const fn opened(&self) -> Instant64 {
+        self.opened
+    }
+
+    /// Whether what is due `at` this time is due in the time that counts.
+    pub(super) fn covers(&self, at: Instant64) -> bool {
+        self.phase != Phase::WarmUp && at >= self.opened && self.duration.is_none_or(|d| at < self.opened + d)
+    }
+
     /// When counting ended.
     pub(super) const fn closed(&self) -> Instant64 {
         self.closed
@@ -95,11 +106,12 @@ mod tests {
         let mut window = Window::new(at(0), SECOND, Some(2 * SECOND));
         assert!(!window.advance(at(999)));
         assert!(window.advance(at(1001)));
-        assert_eq!((window.phase(), window.next()), (Phase::Counting, Some(at(3001))));
-        assert!(!window.advance(at(3000)));
-        assert!(window.advance(at(3001)));
+        assert_eq!((window.phase(), window.next()), (Phase::Counting, Some(at(3000))));
+        assert!(!window.advance(at(2999)));
+        assert!(window.advance(at(3000)));
         assert_eq!((window.phase(), window.length()), (Phase::Draining, 2 * SECOND));
         assert!(!window.close(at(4000)));
+        assert_eq!([999, 1000, 2999, 3000].map(|ms| window.covers(at(ms))), [false, true, true, false]);
     }
 
     #[test]

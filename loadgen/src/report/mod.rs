@@ -1,17 +1,33 @@
 //! The result: a table for a person, JSON for a program.
 
-mod json;
+pub mod html;
+pub mod result;
+mod rounds;
+pub mod stored;
+pub mod sweep;
 mod table;
 
-pub use json::{SCHEMA, json};
-pub use table::table;
+pub use result::{RunResult, SCHEMA};
+pub use rounds::{Rounds, Spread};
+pub use table::{opening, table};
 
-use rustls::{CipherSuite, NamedGroup, ProtocolVersion};
+use rustls::{CipherSuite, NamedGroup, ProtocolVersion, SignatureScheme};
 
-use crate::run::{Ending, Outcome};
+use crate::duration::Human;
+use crate::record::{Latency, Record};
+use crate::run::{Ending, Lateness, Outcome};
 
 /// The quantiles of a report, with the name of each in the table.
 const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999)];
+
+/// A JSON report, with a line end.
+#[must_use]
+pub fn line<T: serde::Serialize>(report: &T) -> String {
+    // Nothing in a report can fail: its keys are strings, and a number that is not finite becomes null.
+    let mut text = serde_json::to_string(report).unwrap_or_default();
+    text.push('\n');
+    text
+}
 
 /// What has to be said on stderr besides the figures; nothing after a good run.
 #[must_use]
@@ -40,8 +56,27 @@ pub fn complaint(outcome: &Outcome) -> Option<String> {
         _ if outcome.record.handshakes() == 0 => {
             Some(format!("no handshake with {address} succeeded in the time that counts{}", worst()))
         }
-        _ => None,
+        _ => late(outcome).or_else(|| exhausted(outcome)),
     }
+}
+
+/// Says what this machine ran out of.
+fn exhausted(outcome: &Outcome) -> Option<String> {
+    let (class, n) = outcome.record.by_error().into_iter().find(|(class, _)| class.is_ours())?;
+    let (n, name, hint) = (grouped(n), class.name(), class.hint());
+    Some(format!("invalid: this machine, not the server, was the limit; {n} times {name}: {hint}"))
+}
+
+/// Says why an open loop's figures tell of the generator.
+fn late(outcome: &Outcome) -> Option<String> {
+    let lateness = outcome.lateness.filter(Lateness::is_too_much)?;
+    Some(format!(
+        "invalid: the generator, not the server, was the limit: it started one handshake in a hundred {} late or more, \
+         and {} is the bound; give it more --shards and cores of its own, ask for a lower rate, or allow more with \
+         --max-lateness",
+        Human(lateness.p99),
+        Human(lateness.bound)
+    ))
 }
 
 fn version_name(version: ProtocolVersion) -> String {
@@ -53,9 +88,25 @@ fn version_name(version: ProtocolVersion) -> String {
 }
 
 /// The name in the IANA registry of cipher suites.
-fn suite_name(suite: CipherSuite) -> String {
+pub(crate) fn suite_name(suite: CipherSuite) -> String {
     let name = format!("{suite:?}");
     name.strip_prefix("TLS13_").map_or_else(|| name.clone(), |rest| format!("TLS_{rest}"))
+}
+
+/// The name in the IANA registry of signature schemes.
+pub(crate) fn scheme_name(scheme: SignatureScheme) -> String {
+    match scheme {
+        SignatureScheme::RSA_PKCS1_SHA256 => "rsa_pkcs1_sha256".to_owned(),
+        SignatureScheme::RSA_PKCS1_SHA384 => "rsa_pkcs1_sha384".to_owned(),
+        SignatureScheme::RSA_PKCS1_SHA512 => "rsa_pkcs1_sha512".to_owned(),
+        SignatureScheme::ECDSA_NISTP256_SHA256 => "ecdsa_secp256r1_sha256".to_owned(),
+        SignatureScheme::ECDSA_NISTP384_SHA384 => "ecdsa_secp384r1_sha384".to_owned(),
+        SignatureScheme::ECDSA_NISTP521_SHA512 => "ecdsa_secp521r1_sha512".to_owned(),
+        SignatureScheme::RSA_PSS_SHA256 => "rsa_pss_rsae_sha256".to_owned(),
+        SignatureScheme::RSA_PSS_SHA384 => "rsa_pss_rsae_sha384".to_owned(),
+        SignatureScheme::RSA_PSS_SHA512 => "rsa_pss_rsae_sha512".to_owned(),
+        other => format!("{other:?}").to_ascii_lowercase(),
+    }
 }
 
 /// The name in the IANA registry of supported groups.
@@ -66,8 +117,51 @@ fn group_name(group: NamedGroup) -> String {
     }
 }
 
+/// A status of HTTP; 0 stands for one that could not be read.
+fn status_name(status: u16) -> String {
+    if status == 0 { "unreadable".to_owned() } else { status.to_string() }
+}
+
 fn alpn_name(protocol: Option<&[u8]>) -> String {
     protocol.map_or_else(|| "none".to_owned(), |p| String::from_utf8_lossy(p).into_owned())
+}
+
+/// The phases of a run, and of each protocol and session when there are several, with a name for each.
+pub(crate) fn phases(record: &Record) -> Vec<(String, &Latency)> {
+    let mut phases = vec![
+        ("total".to_owned(), &record.total),
+        ("tls_handshake".to_owned(), &record.tls_handshake),
+        ("tcp_connect".to_owned(), &record.tcp_connect),
+        ("first_byte".to_owned(), &record.first_byte),
+        ("echo".to_owned(), &record.echo),
+    ];
+    if record.sorts().count() > 1 {
+        for sort in record.sorts() {
+            let session = if sort.resumed { "resumed" } else { "full" };
+            phases.push((format!("total:{}:{session}", alpn_name(sort.alpn)), &sort.latencies.total));
+        }
+    }
+    phases.retain(|(_, latency)| latency.count() > 0);
+    phases
+}
+
+/// Complete handshakes by what was negotiated.
+fn mixes(record: &Record) -> Vec<(&'static str, Vec<(String, u64)>)> {
+    let full = record.handshakes() - record.resumed();
+    let mut mixes = vec![
+        ("ALPN", record.by_alpn().map(|(p, n)| (alpn_name(p), n)).collect::<Vec<_>>()),
+        ("TLS version", record.by_version().map(|(v, n)| (version_name(v), n)).collect()),
+        ("cipher suite", record.by_suite().map(|(s, n)| (suite_name(s), n)).collect()),
+        ("group", record.by_group().map(|(g, n)| (group_name(g), n)).collect()),
+        ("signature", record.by_scheme().map(|(s, n)| (scheme_name(s), n)).collect()),
+        ("session", vec![("full".to_owned(), full), ("resumed".to_owned(), record.resumed())]),
+        ("status", record.by_status().map(|(s, n)| (status_name(s), n)).collect()),
+    ];
+    for (_, counts) in &mut mixes {
+        counts.retain(|(_, n)| *n > 0);
+    }
+    mixes.retain(|(_, counts)| !counts.is_empty());
+    mixes
 }
 
 /// Handshakes per second of the counted time.

@@ -1,5 +1,9 @@
 //! Servers that do not work: each in its own class, and the run ends by itself.
 
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
@@ -46,7 +50,6 @@ fn a_port_that_speaks_no_tls() {
     // Begins like a record, but no TLS version has that number.
     all_fail(&answering(b"\x16\x47\x47\x00\x05hello").target(), "not_tls", &[]);
     let talker = Server::bare(|mut stream| {
-        use std::io::Write;
         let _ = stream.write_all(b"SSH-2.0-OpenSSH_9.9\r\n");
         drain(&mut stream);
     });
@@ -70,6 +73,78 @@ fn alerts_by_name() {
     let foreign = Server::tls(Shape { alpn: &["foreign"], ..Shape::default() });
     all_fail(&foreign.target(), "tls_alert:no_application_protocol", &[]);
     all_fail(&answering(b"\x15\x03\x03\x00\x02\x02\x28").target(), "tls_alert:handshake_failure", &[]);
+}
+
+#[test]
+fn every_kind_of_alert_is_a_class_of_its_own() {
+    let code = Arc::new(AtomicU8::new(0));
+    let told = Arc::clone(&code);
+    let server = Server::bare(move |mut stream| {
+        let _ = stream.read(&mut [0; 4096]);
+        let _ = stream.write_all(&[21, 3, 3, 0, 2, 2, told.load(Ordering::SeqCst)]);
+        drain(&mut stream);
+    });
+    let mut classes = BTreeSet::new();
+    // Those of RFC 8446 section 6 but close_notify, which is a refusal of nothing; and one that nobody knows.
+    for alert in
+        [10, 20, 22, 40, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, 70, 71, 80, 86, 109, 110, 112, 113, 115, 116, 120, 199]
+    {
+        code.store(alert, Ordering::SeqCst);
+        let (run, json) = load(&server.target(), &["--count", "1", "--connections", "1"]);
+        let errors = json["errors"].as_object().unwrap();
+        let (class, n) = errors.iter().next().unwrap();
+        assert_eq!((run.status, errors.len(), n), (1, 1, &json!(1)), "alert {alert}: {json}");
+        assert!(class.starts_with("tls_alert:"), "alert {alert}: {class}");
+        classes.insert(class.clone());
+    }
+    assert_eq!(classes.len(), 26, "{classes:?}");
+    code.store(0, Ordering::SeqCst);
+    all_fail(&server.target(), "closed_early", &[]);
+}
+
+#[test]
+fn one_that_trickles_keeps_nobody_beyond_the_time_allowed() {
+    // The beginning of a ServerHello, byte by byte, for ever.
+    let trickle = Server::bare(|mut stream| {
+        for byte in [22, 3, 3, 0, 122, 2, 0, 0, 118, 3, 3].into_iter().chain(std::iter::repeat(0)) {
+            if stream.write_all(&[byte]).is_err() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    });
+    all_fail(&trickle.target(), "timeout", &["--timeout", "300ms"]);
+}
+
+#[test]
+fn servers_that_fail_after_the_handshake_have_classes_of_their_own() {
+    const HTTP1: Shape = Shape {
+        alpn: &["http/1.1"],
+        wants_client_certificate: false,
+        dies_after: None,
+        ipv6: false,
+        keeps_open: false,
+        says: None,
+        leaves: false,
+    };
+    let says = |text| Server::tls(Shape { says: Some(text), ..HTTP1 });
+    let http = ["--then", "http", "--timeout", "400ms"];
+    let websocket = ["--then", "websocket", "--timeout", "400ms"];
+    let mute = Server::tls(HTTP1);
+    for (server, class, args) in [
+        (&mute, "response_timeout", &http),
+        (&mute, "response_timeout", &websocket),
+        (&says(""), "no_response", &http),
+        (&says("SSH-2.0-OpenSSH_9.9"), "bad_response", &http),
+        (&says("HTTP/1.1 404 Not Found\r\n\r\n"), "not_upgraded", &websocket),
+        (&says("HTTP/1.1 101 Switching Protocols\r\n\r\n"), "not_upgraded", &websocket),
+        (&Server::tls(Shape { alpn: &["h2"], ..HTTP1 }), "wrong_protocol", &["--then", "websocket", "--alpn", "h2"]),
+    ] {
+        let (run, json) = load(&server.target(), &[&["--count", "3", "--connections", "3"], &args[..]].concat());
+        assert_eq!(json["errors"], json!({class: 3}), "{json}");
+        assert_eq!((run.status, &json["handshakes_all"]), (1, &json!(3)), "the handshakes were complete: {json}");
+        assert!(run.took < Duration::from_secs(5), "{:?}", run.took);
+    }
 }
 
 #[test]

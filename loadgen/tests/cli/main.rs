@@ -1,8 +1,12 @@
 //! The binary, driven as a person or a script drives it.
 
 mod bad_servers;
+mod documented;
 mod good_servers;
+mod loads;
 mod server;
+mod shapes;
+mod subcommands;
 mod usage;
 
 use std::process::{Command, Stdio};
@@ -19,10 +23,13 @@ struct Run {
 }
 
 impl Run {
-    /// Its one JSON object.
+    /// Its one JSON object, whose fields are those of the documentation.
+    #[track_caller]
     fn json(&self) -> Value {
         assert_eq!(self.stdout.lines().count(), 1, "one line on stdout: {}{}", self.stdout, self.stderr);
-        serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}: {}", self.stdout))
+        let json = serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}: {}", self.stdout));
+        documented::check(&json);
+        json
     }
 }
 

@@ -21,6 +21,7 @@ pub(crate) struct Server {
     accepted: Arc<AtomicU64>,
     completed: Arc<AtomicU64>,
     pem: String,
+    key_pem: String,
 }
 
 /// How a [`Server::tls`] differs from the usual.
@@ -34,6 +35,10 @@ pub(crate) struct Shape {
     pub(crate) ipv6: bool,
     /// Never close after the handshake.
     pub(crate) keeps_open: bool,
+    /// Say this to whatever comes after the handshake, and close.
+    pub(crate) says: Option<&'static str>,
+    /// Do so at once, whatever comes.
+    pub(crate) leaves: bool,
 }
 
 impl Server {
@@ -44,11 +49,12 @@ impl Server {
         let counter = Arc::clone(&completed);
         let talk = move |stream, _| {
             // A client that refuses us is what some tests want.
-            let _ = shake(stream, &config, &counter, shape.keeps_open);
+            let _ = shake(stream, &config, &counter, shape);
         };
         let mut server = Self::listen(shape.ipv6, shape.dies_after, Arc::new(talk));
         server.completed = completed;
         server.pem = own.cert.pem();
+        server.key_pem = own.signing_key.serialize_pem();
         server
     }
 
@@ -72,7 +78,7 @@ impl Server {
                 }
             }
         });
-        Self { addr, accepted, completed: Arc::default(), pem: String::new() }
+        Self { addr, accepted, completed: Arc::default(), pem: String::new(), key_pem: String::new() }
     }
 
     /// `HOST:PORT`.
@@ -93,6 +99,11 @@ impl Server {
     /// Its certificate.
     pub(crate) fn pem(&self) -> &str {
         &self.pem
+    }
+
+    /// The key of its certificate.
+    pub(crate) fn key_pem(&self) -> &str {
+        &self.key_pem
     }
 }
 
@@ -115,7 +126,7 @@ fn config(shape: Shape, certificate: CertificateDer<'static>, key: Vec<u8>) -> S
 }
 
 /// A handshake, then close_notify for close_notify.
-fn shake(mut stream: TcpStream, config: &Arc<ServerConfig>, completed: &AtomicU64, keeps_open: bool) -> io::Result<()> {
+fn shake(mut stream: TcpStream, config: &Arc<ServerConfig>, completed: &AtomicU64, shape: Shape) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut tls = ServerConnection::new(Arc::clone(config)).map_err(io::Error::other)?;
     while tls.is_handshaking() {
@@ -129,7 +140,16 @@ fn shake(mut stream: TcpStream, config: &Arc<ServerConfig>, completed: &AtomicU6
         }
     }
     completed.fetch_add(1, Ordering::SeqCst);
-    if keeps_open {
+    if let Some(answer) = shape.says {
+        let mut stream = rustls::Stream::new(&mut tls, &mut stream);
+        if !shape.leaves {
+            let _ = stream.read(&mut [0; 4096])?;
+        }
+        stream.write_all(answer.as_bytes())?;
+        stream.conn.send_close_notify();
+        return stream.flush();
+    }
+    if shape.keeps_open {
         thread::sleep(Duration::from_secs(30));
     }
     let mut nothing = [0; 64];

@@ -29,6 +29,18 @@ fn numbers_and_durations() {
     refused(&["a:1", "--count", "5", "--duration", "1s"], "cannot be used with");
     refused(&["a:1", "--alpn", "h2,h2"], "twice");
     refused(&["a:1", "--groups", "p999"], "x25519mlkem768");
+    refused(&["a:1", "--rate", "0"], "above 0");
+    refused(&["a:1", "--stages", "30s"], "30s@100,1m@500");
+    refused(&["a:1", "--resume", "2"], "--resume 0.8");
+    refused(&["--resume", "a:1"], "the target before --resume");
+    refused(&["a:1", "--arrivals", "constant"], "--rate R or --stages LIST");
+    refused(&["a:1", "--suites", "RC4"], "TLS_AES_128_GCM_SHA256");
+    refused(&["a:1", "--alpn", "h2=x"], "no weight");
+    refused(&["--then", "http"], "handfast serve");
+    refused(&["a:1", "--source", "localhost"], "127.0.0.0/24");
+    refused(&["127.0.0.1:1", "--source", "192.0.2.1"], "addresses of this machine");
+    refused(&["127.0.0.1:1", "--sni", "@/nonexistent/names"], "/nonexistent/names");
+    refused(&["127.0.0.1:1", "--client-cert", "/nonexistent/c.pem", "--client-key", "k"], "/nonexistent/c.pem");
 }
 
 #[test]

@@ -1,0 +1,256 @@
+//! `max`: the highest open-loop rate that keeps to an objective.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use clap::Args as ClapArgs;
+use serde::Serialize;
+
+use crate::arrivals::parse_rate_nonzero;
+use crate::duration::Human;
+use crate::error::{RunError, UsageError};
+use crate::output::emit;
+use crate::plan::Plan;
+use crate::progress::say;
+use crate::report::{self, RunResult, SCHEMA, grouped_rate};
+use crate::search::{self, Bounds, Found, Observation, Probe, Step};
+use crate::slo::{Miss, Readings, Slo};
+use crate::{Args, Outcome};
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  handfast-load max localhost:8443 --slo 'p99<20ms,errors<0.1%'
+      Searches with probes of ten seconds.
+  handfast-load max localhost:8443 --slo 'p99.9<50ms' --duration 30s --precision 0.5%
+      Longer probes and a finer search, for a steadier answer.
+  handfast-load max --duration 3s --json
+      The built-in engine, and every probe as JSON.";
+
+pub(super) const AFTER: &str = "\
+Exit status: 0 a rate was found; 1 no rate keeps to the objective, the generator was the limit, or the search was \
+ended; 2 wrong usage.
+Each miss is seen twice before it counts, and the result has held in every confirmation.";
+
+/// The options of `max`.
+#[derive(Clone, Debug, ClapArgs)]
+#[command(mut_args(|arg| if OWN.contains(&arg.get_id().as_str()) { arg.hide(true) } else { arg }))]
+#[non_exhaustive]
+pub struct MaxArgs {
+    /// What to load, and how.
+    #[command(flatten)]
+    pub load: Args,
+
+    /// What the server has to keep to: percentiles of the latency and the share of errors
+    #[arg(long, value_name = "OBJECTIVE", default_value = "p99<20ms,errors<0.1%")]
+    pub slo: Slo,
+
+    /// The first rate to try [default: half of what a closed loop of two seconds reaches]
+    #[arg(long, value_name = "R", value_parser = parse_rate_nonzero)]
+    pub start: Option<f64>,
+
+    /// The highest rate to try
+    #[arg(long, value_name = "R", default_value = "1000000", value_parser = parse_rate_nonzero)]
+    pub max_rate: f64,
+
+    /// How close the rate that held and the one that did not have to be
+    #[arg(long, value_name = "PERCENT", default_value = "1%", value_parser = precision)]
+    pub precision: f64,
+
+    /// How often the result must hold once more
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(0..=20))]
+    pub confirmations: u32,
+}
+
+/// Options that the search itself decides about.
+const OWN: [&str; 4] = ["rate", "stages", "count", "burst"];
+/// The closed loop that finds where to begin.
+const LOOK: Duration = Duration::from_secs(2);
+
+fn precision(text: &str) -> Result<f64, String> {
+    let percent = text.strip_suffix('%').and_then(|n| n.trim().parse::<f64>().ok());
+    let share = percent.filter(|p| (0.1..=50.0).contains(p)).map(|p| p / 100.0);
+    share.ok_or_else(|| "it must be from 0.1% to 50%; write for example 1%".to_owned())
+}
+
+/// What one probe saw, as JSON.
+#[derive(Clone, Debug, Serialize)]
+struct Probed {
+    step: String,
+    rate: f64,
+    met: bool,
+    miss: Option<String>,
+    valid: bool,
+    run: RunResult,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    schema: u32,
+    kind: &'static str,
+    slo: String,
+    found: &'static str,
+    rate: Option<f64>,
+    missed: Option<f64>,
+    probes: Vec<Probed>,
+}
+
+struct Server<'a> {
+    load: &'a Args,
+    slo: &'a Slo,
+    interrupted: &'a Arc<AtomicBool>,
+    probes: Vec<Probed>,
+}
+
+/// What an open loop reads: a handshake that was due and never ended is none that succeeded.
+struct Seen<'a>(&'a Outcome);
+
+impl Readings for Seen<'_> {
+    fn latency(&self, percentile: f64) -> Option<Duration> {
+        self.0.record.total.quantile(percentile / 100.0)
+    }
+
+    fn error_share(&self) -> f64 {
+        let record = &self.0.record;
+        let failed = record.failures() + record.unstarted + self.0.unfinished;
+        let all = failed + record.handshakes();
+        if all == 0 { 0.0 } else { failed as f64 / all as f64 }
+    }
+}
+
+impl Probe for Server<'_> {
+    type Error = RunError;
+
+    fn probe(&mut self, rate: f64, step: Step) -> Result<Observation, RunError> {
+        let mut args = self.load.clone();
+        // Whole handshakes are enough, and can be typed again.
+        let rate = if rate >= 100.0 { rate.round() } else { rate };
+        (args.rate, args.quiet) = (Some(rate), true);
+        // Another schedule each time: the result must not hang on one.
+        args.seed = args.seed.wrapping_add(self.probes.len() as u64);
+        let plan = Plan::new(args)?;
+        let outcome = crate::run(&plan, self.interrupted)?;
+        let checked = self.slo.check(&Seen(&outcome));
+        let interrupted = self.interrupted.load(Ordering::Relaxed);
+        if !self.load.quiet {
+            say(&line(rate, step, &outcome, &checked));
+        }
+        self.probes.push(Probed {
+            step: step.to_string(),
+            rate,
+            met: checked.is_ok(),
+            miss: checked.err().map(|m| m.to_string()),
+            valid: outcome.is_valid(),
+            run: RunResult::of(&plan, &outcome),
+        });
+        Ok(match checked {
+            _ if interrupted => Observation::Interrupted,
+            _ if !outcome.is_valid() => Observation::GeneratorLate,
+            Ok(()) => Observation::Met,
+            Err(_) => Observation::Missed,
+        })
+    }
+}
+
+fn line(rate: f64, step: Step, outcome: &Outcome, checked: &Result<(), Miss>) -> String {
+    let p99 = outcome.record.total.quantile(0.99).map_or_else(|| "-".to_owned(), |d| Human(d).to_string());
+    let seconds = outcome.record.wall.as_secs_f64();
+    let done = if seconds > 0.0 { outcome.record.handshakes() as f64 / seconds } else { 0.0 };
+    let verdict = match checked {
+        _ if !outcome.is_valid() => "invalid: the generator was the limit".to_owned(),
+        Ok(()) => "met".to_owned(),
+        Err(miss) => format!("missed: {miss}"),
+    };
+    format!(
+        "{step:<8} {:>10}/s offered  {:>10}/s complete  p99 {p99:>9}  errors {:.3} %  {verdict}",
+        grouped_rate(rate),
+        grouped_rate(done),
+        Seen(outcome).error_share() * 100.0
+    )
+}
+
+pub(super) fn execute(args: MaxArgs, interrupted: &Arc<AtomicBool>) -> Result<u8, RunError> {
+    let load = &args.load;
+    if load.rate.is_some() || load.stages.is_some() || load.count.is_some() || load.burst {
+        let why = "max chooses the rates itself: leave --rate, --stages, --count and --burst out (--start is where it begins)";
+        return Err(UsageError::OptionMismatch(why).into());
+    }
+    let start = match args.start {
+        Some(start) => start,
+        None => match look(load, interrupted)? {
+            Some(start) => start,
+            None => return Ok(1),
+        },
+    };
+    let mut bounds = Bounds::default();
+    (bounds.start, bounds.rate_max) = (start, args.max_rate);
+    (bounds.precision, bounds.confirmations) = (args.precision, args.confirmations);
+    let mut server = Server { load, slo: &args.slo, interrupted, probes: Vec::new() };
+    let found = search::knee(&mut server, &bounds)?;
+    let probes = server.probes;
+    emit(&if load.json { report::line(&report(&args.slo, found, probes)) } else { sentence(&args.slo, found) })?;
+    Ok(u8::from(!matches!(found, Found::Knee { .. } | Found::AboveMax { .. })))
+}
+
+/// Half of what the server does when it is kept busy; `None`, and said why, when it does nothing.
+fn look(load: &Args, interrupted: &Arc<AtomicBool>) -> Result<Option<f64>, RunError> {
+    let mut args = load.clone();
+    (args.duration, args.quiet, args.warm_up) = (LOOK.min(args.duration), true, Some(LOOK / 4));
+    // These are for the open loops to come.
+    (args.arrivals, args.max_lateness) = (None, None);
+    let plan = Plan::new(args)?;
+    let outcome = crate::run(&plan, interrupted)?;
+    let rate = RunResult::of(&plan, &outcome).handshakes_per_second;
+    if outcome.record.handshakes() == 0 || outcome.exit_status() != 0 {
+        let why = report::complaint(&outcome).unwrap_or_else(|| "no handshake succeeded".to_owned());
+        say(&format!("handfast-load: {why}"));
+        return Ok(None);
+    }
+    if !load.quiet {
+        say(&format!(
+            "look     {:>10}/s complete in a closed loop of {}",
+            grouped_rate(rate),
+            Human(LOOK.min(load.duration))
+        ));
+    }
+    Ok(Some((rate / 2.0).round().max(1.0)))
+}
+
+fn report(slo: &Slo, found: Found, probes: Vec<Probed>) -> Report {
+    let (name, rate, missed) = match found {
+        Found::Knee { rate, missed } => ("knee", Some(rate), Some(missed)),
+        Found::AboveMax { rate } => ("above_max", Some(rate), None),
+        Found::BelowMin { rate } => ("below_min", None, Some(rate)),
+        Found::GeneratorLimit { held, rate } => ("generator_limit", held, Some(rate)),
+        Found::Unfinished { held } => ("unfinished", held, None),
+    };
+    Report { schema: SCHEMA, kind: "max", slo: slo.to_string(), found: name, rate, missed, probes }
+}
+
+fn sentence(slo: &Slo, found: Found) -> String {
+    let held =
+        |held: Option<f64>| held.map_or_else(|| "none held".to_owned(), |r| format!("{}/s held", grouped_rate(r)));
+    match found {
+        Found::Knee { rate, missed } => format!(
+            "\n  {} handshakes/s keep to {slo}, confirmed; {}/s do not\n",
+            grouped_rate(rate),
+            grouped_rate(missed)
+        ),
+        Found::AboveMax { rate } => {
+            format!(
+                "\n  {} handshakes/s keep to {slo}, and no higher rate was to be tried (--max-rate)\n",
+                grouped_rate(rate)
+            )
+        }
+        Found::BelowMin { rate } => format!("\n  not even {rate} handshakes/s keep to {slo}\n"),
+        Found::GeneratorLimit { held: h, rate } => format!(
+            "\n  the generator, not the server, was the limit at {} handshakes/s; {}; give it more --shards and cores of \
+             its own, a quieter machine, or allow more with --max-lateness\n",
+            grouped_rate(rate),
+            held(h)
+        ),
+        Found::Unfinished { held: h } => {
+            format!("\n  the search was ended before its answer; {}, unconfirmed\n", held(h))
+        }
+    }
+}

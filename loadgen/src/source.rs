@@ -1,0 +1,104 @@
+//! Addresses of this machine to connect from.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
+use std::str::FromStr;
+
+/// Addresses in all. Each gives about 28,000 ports towards one target.
+const ADDRESSES_MAX: usize = 4096;
+
+/// Source addresses as they were written: addresses and networks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sources(pub Vec<IpAddr>);
+
+impl Sources {
+    /// The first address that is not one of this machine's, with what the system says about it.
+    #[must_use]
+    pub fn foreign(&self) -> Option<(IpAddr, io::Error)> {
+        self.0.iter().find_map(|ip| TcpListener::bind((*ip, 0)).err().map(|error| (*ip, error)))
+    }
+}
+
+impl FromStr for Sources {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        const EXAMPLE: &str = "write for example 127.0.0.0/24, or 10.0.0.2,10.0.0.3";
+        let mut all = Vec::new();
+        for part in text.split(',').map(str::trim) {
+            let (address, prefix) = part.split_once('/').map_or((part, None), |(a, p)| (a, Some(p)));
+            let address: IpAddr = address.parse().map_err(|_| format!("`{address}` is no address; {EXAMPLE}"))?;
+            let bits = if address.is_ipv4() { 32 } else { 128 };
+            let prefix = match prefix {
+                None => bits,
+                Some(prefix) => {
+                    let prefix = prefix.parse().ok().filter(|p| *p <= bits);
+                    prefix.ok_or_else(|| format!("`{part}` has no prefix length from 0 to {bits}; {EXAMPLE}"))?
+                }
+            };
+            let room = ADDRESSES_MAX - all.len().min(ADDRESSES_MAX);
+            let (hosts, more) = hosts(address, bits - prefix, room);
+            if more {
+                return Err(format!("`{part}`: more than {ADDRESSES_MAX} addresses in all; {EXAMPLE}"));
+            }
+            all.extend(hosts);
+        }
+        Ok(Self(all))
+    }
+}
+
+/// Up to `room` addresses of the network whose last `bits` are free, and whether there are more. The first and the last
+/// of an IPv4 network belong to no host.
+fn hosts(address: IpAddr, bits: u32, room: usize) -> (Vec<IpAddr>, bool) {
+    let size = 1_u128.checked_shl(bits);
+    let (number, edges) = match address {
+        IpAddr::V4(v4) => (u128::from(u32::from(v4)), bits >= 2),
+        IpAddr::V6(v6) => (u128::from(v6), false),
+    };
+    let base = size.map_or(0, |size| number & !(size - 1));
+    let count = size.unwrap_or(u128::MAX) - if edges { 2 } else { 0 };
+    let first = base + u128::from(edges);
+    if count > room as u128 {
+        return (Vec::new(), true);
+    }
+    let one = |n: u128| match address {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::from(u32::try_from(n).unwrap_or_default())),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::from(n)),
+    };
+    ((0..count).map(|i| one(first + i)).collect(), false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sources(text: &str) -> Vec<String> {
+        text.parse::<Sources>().unwrap().0.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn networks_are_their_hosts() {
+        assert_eq!(sources("10.0.0.2, 10.0.0.3"), ["10.0.0.2", "10.0.0.3"]);
+        assert_eq!(sources("127.0.0.5/30"), ["127.0.0.5", "127.0.0.6"]);
+        let many = sources("127.0.0.0/24");
+        assert_eq!((many.len(), &*many[0], &*many[253]), (254, "127.0.0.1", "127.0.0.254"));
+        assert_eq!(sources("10.0.0.2/31"), ["10.0.0.2", "10.0.0.3"]);
+        assert_eq!(sources("::1"), ["::1"]);
+        assert_eq!(sources("2001:db8::/127"), ["2001:db8::", "2001:db8::1"]);
+    }
+
+    #[test]
+    fn what_is_no_address_or_too_many_is_refused_with_an_example() {
+        for bad in ["", "localhost", "10.0.0.1/33", "10.0.0.1/x", "10.0.0.0/8", "::/0", "0.0.0.0/0", "10.0.0.1,"] {
+            let error = bad.parse::<Sources>().expect_err(bad);
+            assert!(error.contains("127.0.0.0/24"), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_address_of_another_machine_is_found() {
+        assert!("127.0.0.1".parse::<Sources>().unwrap().foreign().is_none());
+        let (ip, _) = "127.0.0.1,192.0.2.1".parse::<Sources>().unwrap().foreign().unwrap();
+        assert_eq!(ip.to_string(), "192.0.2.1");
+    }
+}
