@@ -208,7 +208,7 @@ pub enum Then {
     /// close_notify and FIN, and the server's FIN is waited for.
     #[default]
     Close,
-    /// RST at once: nothing more is heard of the server, not even that it refuses.
+    /// RST, once the server has said something (a ticket) and so has our Finished, or after 50 ms.
     Reset,
     /// Nothing: each connection stays open to the end, and its slot makes no other.
     Hold,

@@ -105,6 +105,8 @@ pub fn process_exists(pid: u32) -> bool {
 struct Stat {
     parent: u32,
     cpu: Duration,
+    /// Of children that have ended and were waited for.
+    reaped: Duration,
 }
 
 fn stat_of(path: &str) -> Option<Stat> {
@@ -112,16 +114,21 @@ fn stat_of(path: &str) -> Option<Stat> {
 }
 
 /// `man 5 proc_pid_stat`: after the name in parentheses, fields 3 (state), 4 (parent), ..., 14 and 15 (ticks in
-/// user and system mode).
+/// user and system mode), 16 and 17 (the same of children that were waited for).
 fn parse_stat(text: &str) -> Option<Stat> {
     let (_, after_name) = text.rsplit_once(')')?;
     let mut fields = after_name.split_ascii_whitespace();
     let parent = fields.nth(1)?.parse().ok()?;
     let user: u64 = fields.nth(9)?.parse().ok()?;
-    let system: u64 = fields.next()?.parse().ok()?;
+    let mut ticks = || fields.next()?.parse::<u64>().ok();
+    let (system, reaped_user, reaped_system) = (ticks()?, ticks()?, ticks()?);
+    Some(Stat { parent, cpu: time_of(user + system)?, reaped: time_of(reaped_user + reaped_system)? })
+}
+
+fn time_of(ticks: u64) -> Option<Duration> {
     let ticks_per_second = rustix::param::clock_ticks_per_second().max(1);
-    let nanos = u128::from(user + system) * 1_000_000_000 / u128::from(ticks_per_second);
-    Some(Stat { parent, cpu: Duration::from_nanos(u64::try_from(nanos).ok()?) })
+    let nanos = u128::from(ticks) * 1_000_000_000 / u128::from(ticks_per_second);
+    u64::try_from(nanos).ok().map(Duration::from_nanos)
 }
 
 fn of_own_thread(thread: u32) -> Option<Duration> {
@@ -135,9 +142,11 @@ fn of_own_thread(thread: u32) -> Option<Duration> {
     }
 }
 
-/// A server may do its work in child processes, as nginx does.
+/// A server may do its work in child processes, as nginx does. The time of those that end does not get lost: their
+/// parents keep it.
 fn of_process_tree(root: u32) -> Option<Duration> {
-    let mut cpu = stat_of(&format!("/proc/{root}/stat"))?.cpu;
+    let stat = stat_of(&format!("/proc/{root}/stat"))?;
+    let mut cpu = stat.cpu + stat.reaped;
     let mut family = vec![root];
     let all: Vec<(u32, Stat)> =
         entries("/proc").into_iter().filter_map(|pid| Some((pid, stat_of(&format!("/proc/{pid}/stat"))?))).collect();
@@ -147,7 +156,7 @@ fn of_process_tree(root: u32) -> Option<Duration> {
         for (pid, stat) in all.iter().filter(|(pid, s)| s.parent == parent && *pid != parent) {
             if !family.contains(pid) {
                 family.push(*pid);
-                cpu += stat.cpu;
+                cpu += stat.cpu + stat.reaped;
             }
         }
     }
@@ -165,11 +174,12 @@ mod tests {
 
     #[test]
     fn a_stat_line_is_read_past_a_name_with_spaces_and_parentheses() {
-        let line = "4711 (a) b) S 12 4711 4711 0 -1 4194560 100 0 0 0 250 50 0 0 20 0 1 0 100 1000 10";
+        let line = "4711 (a) b) S 12 4711 4711 0 -1 4194560 100 0 0 0 250 50 7 3 20 0 1 0 100 1000 10";
         let stat = parse_stat(line).unwrap();
         assert_eq!(stat.parent, 12);
         let ticks = rustix::param::clock_ticks_per_second();
         assert_eq!(stat.cpu, Duration::from_nanos(300 * 1_000_000_000 / ticks));
+        assert_eq!(stat.reaped, Duration::from_nanos(10 * 1_000_000_000 / ticks));
     }
 
     #[cfg(target_os = "linux")]

@@ -126,3 +126,14 @@ fn connections_are_held_open_and_end_in_the_orderly_way() {
     let stats = server.server.stop().stdout;
     assert_eq!((counter(&stats, "opened"), counter(&stats, "closed")), (200, 200), "{stats}");
 }
+
+#[test]
+fn handshakes_that_end_with_a_reset_are_complete_for_the_server_too() {
+    let server = Localhost::start(&["--close", "--tickets", "1", "--stats"]);
+    let target = server.addr().to_string();
+    for tls in ["1.2", "1.3"] {
+        good_load(&[&target, "--then", "reset", "--tls", tls, "--count", "200", "--connections", "8"]);
+    }
+    let stats = server.server.stop().stdout;
+    assert_eq!((counter(&stats, "handshakes_full"), counter(&stats, "closed")), (400, 400), "{stats}");
+}

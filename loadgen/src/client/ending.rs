@@ -2,6 +2,7 @@
 
 use handfast::time::Instant64;
 use handfast::transport::{Close, ConnId, Push, Transport};
+use rustls::ProtocolVersion;
 
 use super::shard::{Shard, find};
 use super::slot::{Outcome, Stage, StreamEnd};
@@ -25,7 +26,15 @@ impl<T: Transport> Shard<T> {
                 self.slots[slot].ending(tls, phases, facts, self.hellos.resumes());
                 self.finish(slot, conn);
             }
-            Then::Reset => self.end(slot, Outcome::Complete(phases, facts), Close::Abort),
+            // In a full handshake of TLS 1.2 the server has the last word, so it has read all of ours.
+            Then::Reset if facts.version == Some(ProtocolVersion::TLSv1_2) && !facts.resumed => {
+                self.end(slot, Outcome::Complete(phases, facts), Close::Abort);
+            }
+            Then::Reset => {
+                // RST would throw away a Finished that the server has not read, and with it the handshake.
+                self.slots[slot].ending(tls, phases, facts, true);
+                self.resets.add(now, conn);
+            }
             Then::Hold => {
                 self.slots[slot].stage = Stage::Held { tls };
                 // It may be held for long, with many others.
@@ -106,6 +115,14 @@ impl<T: Transport> Shard<T> {
         self.end(slot, outcome, if broken { Close::Abort } else { Close::Graceful });
     }
 
+    /// Resets a connection that waited for its server's first word after the handshake, or for long enough.
+    pub(super) fn reset(&mut self, slot: usize) {
+        if let (Then::Reset, Stage::Ending { outcome, .. }) = (self.plan.after.then, &self.slots[slot].stage) {
+            let outcome = outcome.clone();
+            self.end(slot, outcome, Close::Abort);
+        }
+    }
+
     /// Ends what has taken too long.
     pub(super) fn expire(&mut self) {
         let now = self.transport.now();
@@ -115,6 +132,13 @@ impl<T: Transport> Shard<T> {
             let Some(conn) = self.handshakes.expired(now, under_way) else { break };
             if let Some(slot) = self.find(conn) {
                 self.fail(slot, self.slots[slot].timeout_class().into());
+            }
+        }
+        loop {
+            let (by_conn, slots) = (&self.by_conn, &self.slots);
+            let Some(conn) = self.resets.expired(now, |c| find(by_conn, slots, c).is_some()) else { break };
+            if let Some(slot) = self.find(conn) {
+                self.reset(slot);
             }
         }
         loop {

@@ -28,6 +28,9 @@ const READ_BYTES_PER_TURN: usize = 64 * 1024;
 /// How long a shard may go without looking whether it is to stop.
 const TICK: Duration = Duration::from_millis(100);
 
+/// How long a server may take to say something after the handshake, before its connection is reset all the same.
+const RESET_WAIT: Duration = Duration::from_millis(50);
+
 /// What one connection received in this turn.
 #[derive(Debug)]
 struct Gathered {
@@ -48,6 +51,7 @@ pub struct Shard<T: Transport> {
     pub(super) window: Window,
     pub(super) handshakes: Deadlines,
     pub(super) lingers: Deadlines,
+    pub(super) resets: Deadlines,
     events: Vec<Event>,
     /// Connections that had more to read than one turn allows.
     again: Vec<ConnId>,
@@ -94,6 +98,7 @@ impl<T: Transport> Shard<T> {
             window: Window::new(now, plan.warm_up, plan.duration),
             handshakes: Deadlines::new(plan.timeout),
             lingers: Deadlines::new(plan.linger),
+            resets: Deadlines::new(RESET_WAIT),
             events: Vec::new(),
             again: Vec::new(),
             gathered: Vec::new(),
@@ -245,6 +250,7 @@ impl<T: Transport> Shard<T> {
             self.window.next(),
             self.handshakes.next(under_way),
             self.lingers.next(ends),
+            self.resets.next(ends),
             Some(now + TICK),
         ];
         times.into_iter().flatten().min().unwrap_or(now)
@@ -330,7 +336,7 @@ impl<T: Transport> Shard<T> {
 
     fn take(&mut self, slot: usize, conn: ConnId, step: Step) {
         match step {
-            Step::Wait if self.scratch.out.is_empty() => {}
+            Step::Wait if self.scratch.out.is_empty() => self.reset(slot),
             Step::Wait => {
                 if let Err(error) = self.send(slot, conn, Push::Now) {
                     self.on_stream_end(slot, &StreamEnd::Broken(error));
