@@ -65,11 +65,17 @@ async fn h2(tls: TlsStream<TcpStream>) -> hyper::Result<()> {
         .max_header_list_size(limits.header_list_bytes_max)
         .max_pending_accept_reset_streams(limits.pending_resets_max)
         .max_local_error_reset_streams(limits.local_resets_max)
+        .initial_stream_window_size(limits.stream_window_bytes)
+        .initial_connection_window_size(limits.connection_window_bytes)
+        .max_frame_size(limits.frame_bytes_max)
         .max_send_buf_size(limits.send_buffer_bytes_max)
+        .keep_alive_interval(limits.keep_alive_interval)
+        .keep_alive_timeout(limits.keep_alive_timeout)
         .serve_connection(TokioIo::new(tls), service_fn(respond))
         .await
 }
 
+/// hyper's own limit on the number of fields is ours too, and costs nothing unless it is set.
 async fn h1(tls: TlsStream<TcpStream>, settings: Settings) -> hyper::Result<()> {
     let limits = handfast::worker::http1::Options::default();
     let service = service_fn(move |mut request: Request<Incoming>| {
@@ -87,8 +93,8 @@ async fn h1(tls: TlsStream<TcpStream>, settings: Settings) -> hyper::Result<()> 
     http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(super::IDLE)
+        .max_header_size(limits.header_bytes_max)
         .max_buf_size(limits.buffer_bytes_max)
-        .max_headers(limits.headers_max)
         .serve_connection(TokioIo::new(tls), service)
         .with_upgrades()
         .await
