@@ -23,6 +23,8 @@ pub(super) fn serve(args: &ServeArgs) -> Result<(), Error> {
     let mut options = Options::default();
     options.origins = Origins::Any;
     options.deflate = args.websocket.deflate();
+    // The other stack sends no Pings either, and the client, which only counts, answers none.
+    options.keep_alive = None;
     let options = Arc::new(options);
     let mut limits = worker::http1::Options::default();
     limits.header_read_timeout = super::IDLE;
