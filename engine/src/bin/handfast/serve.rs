@@ -71,6 +71,10 @@ impl fmt::Display for ServeError {
 
 /// Runs the server until a signal ends it.
 pub(crate) fn serve(args: &ServeArgs) -> Result<(), ServeError> {
+    // With them the untouched halves of hyper's buffers are resident: an idle h2 connection has 40 KiB instead of 24.
+    // A kernel that knows no such switch has no such pages.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
     if let Err(e) = raise_descriptor_limit() {
         eprintln!("handfast: warning: cannot raise the limit on open files: {e}");
     }
