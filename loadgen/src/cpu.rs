@@ -163,7 +163,8 @@ fn of_process_tree(root: u32) -> Option<Duration> {
     Some(cpu)
 }
 
-fn entries(dir: &str) -> Vec<u32> {
+/// The numbers among the names in a directory: processes or threads in /proc.
+pub(crate) fn entries(dir: &str) -> Vec<u32> {
     let Ok(dir) = fs::read_dir(dir) else { return Vec::new() };
     dir.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()
 }

@@ -4,7 +4,7 @@
 use std::fs;
 use std::time::Duration;
 
-use crate::cpu::{ServerCpu, cgroup_micros};
+use crate::cpu::{ServerCpu, cgroup_micros, entries};
 
 /// What a server has used until now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -105,7 +105,7 @@ impl Sample {
         };
         self.user += user;
         self.system += system;
-        let resident = fs::read_to_string(format!("{process}/status")).ok().and_then(|s| kilobytes(&s, "VmRSS:"));
+        let resident = fs::read_to_string(format!("{process}/status")).ok().and_then(|s| number(&s, "VmRSS:"));
         self.resident = self.resident.zip(resident).map(|(all, kib)| all + kib * 1024);
         self.add_process_switches(&pid.to_string());
     }
@@ -168,15 +168,6 @@ fn number(status: &str, field: &str) -> Option<u64> {
     line.split_ascii_whitespace().next()?.parse().ok()
 }
 
-fn kilobytes(status: &str, field: &str) -> Option<u64> {
-    number(status, field)
-}
-
-fn entries(dir: &str) -> Vec<u32> {
-    let Ok(dir) = fs::read_dir(dir) else { return Vec::new() };
-    dir.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -190,7 +181,7 @@ mod tests {
             (user.as_secs_f64() - 250.0 / ticks).abs() < 1e-9 && (system.as_secs_f64() - 50.0 / ticks).abs() < 1e-9
         );
         let status = "Name:\tx\nVmRSS:\t    2048 kB\nvoluntary_ctxt_switches:\t7\nnonvoluntary_ctxt_switches:\t3\n";
-        assert_eq!(kilobytes(status, "VmRSS:"), Some(2048));
+        assert_eq!(number(status, "VmRSS:"), Some(2048));
         assert_eq!(number(status, "voluntary_ctxt_switches:"), Some(7));
         assert_eq!(number(status, "nonvoluntary_ctxt_switches:"), Some(3));
         assert_eq!(cpu_times("nonsense"), None);
