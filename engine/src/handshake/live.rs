@@ -148,7 +148,7 @@ impl Blueprint {
             Arc::clone(ticketers.entry(domain).or_insert_with(make))
         };
         // A shared secret leaks more easily, and TLS 1.2 has no key exchange of its own when it resumes.
-        let tls12_tickets = self.tickets.tls12.unwrap_or(!self.secrets.is_shared());
+        let tls12_tickets = self.tickets.tls12.unwrap_or_else(|| !self.secrets.is_shared());
         let protocols = self.pairs.iter().map(|p| {
             let mut with = |tickets: bool| {
                 let (mut with_alpn, mut without_alpn) = (p.with_alpn.clone(), p.without_alpn.clone());

@@ -33,7 +33,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Accept connections until SIGTERM or SIGINT, which drain and exit 0; a second one exits at once
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Make a secret for the session tickets of a fleet: into a new file that only its owner can read, or, without
     /// FILE, as a line on standard output
     TicketSecret(TicketSecretArgs),
