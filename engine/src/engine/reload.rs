@@ -10,6 +10,7 @@ use crate::error::Culprit;
 use crate::identity::CertificateSet;
 use crate::shard::{Destination, Reload};
 use crate::transport::Wake;
+use crate::transport::tcp::{Endpoint, ListenOptions};
 
 /// What an engine keeps from its start to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,8 +187,8 @@ impl Builder {
         #[cfg(not(feature = "tokio"))]
         let same_runtime = true;
         let same = [
-            (Fixed::Endpoints, self.endpoints == running.endpoints),
-            (Fixed::ListenOptions, self.listen == running.listen),
+            (Fixed::Endpoints, self.listening().map(|l| l.0).eq(running.listening().map(|l| l.0))),
+            (Fixed::ListenOptions, self.listening().zip(running.listening()).all(|(new, old)| new.1 == old.1)),
             (Fixed::Shards, self.shards == running.shards),
             (Fixed::Pin, self.pin == running.pin),
             (Fixed::Placement, self.placement == running.placement),
@@ -195,6 +196,10 @@ impl Builder {
             (Fixed::Runtime, same_runtime),
         ];
         same.into_iter().filter(|(_, same)| !same).map(|(fixed, _)| fixed).collect()
+    }
+
+    fn listening(&self) -> impl Iterator<Item = (&Endpoint, &ListenOptions)> {
+        self.endpoints.iter().map(|(endpoint, own)| (endpoint, own.as_ref().unwrap_or(&self.listen)))
     }
 
     fn certificate_sets(&self) -> impl Iterator<Item = &Arc<CertificateSet>> {

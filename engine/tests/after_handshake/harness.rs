@@ -82,6 +82,13 @@ impl Server {
         self.handle().metrics()
     }
 
+    /// `builder` with the certificate of this server.
+    pub(crate) fn certified(&self, builder: Builder) -> Builder {
+        let (chain, key) = (vec![self.certificate.der.clone()], self.certificate.private_key());
+        let identity = Identity::from_der(chain, key, &handfast::crypto::provider()).unwrap();
+        builder.certificates(CertificateSet::new("default", vec![identity]).unwrap())
+    }
+
     /// A client that trusts this server.
     pub(crate) fn trusting(&self) -> ClientBuilder {
         self.certificate.client()

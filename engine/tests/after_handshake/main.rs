@@ -6,6 +6,7 @@ mod async_client;
 mod axum;
 #[cfg(feature = "axum")]
 mod axum_serve;
+mod builder;
 mod client;
 #[cfg(feature = "client-http")]
 mod client_http;
