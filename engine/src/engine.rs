@@ -378,7 +378,7 @@ impl Builder {
             let join = self.spawn(plan, &engine.handle.0.threads[i], blueprint.live())?;
             if is_worker { engine.workers.push(join) } else { engine.shards.push(join) }
         }
-        self.sources.ticket_secret = Some(blueprint.ticket_secret().clone());
+        self.ticket_options.secrets = Some(blueprint.ticket_secrets().clone());
         engine.handle.runs(self);
         Ok(engine)
     }
