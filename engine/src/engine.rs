@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use rustls::pki_types::UnixTime;
 
-use crate::crypto::{TicketOptions, TicketSecrets};
+use crate::crypto::{SessionStore, TicketOptions, TicketSecrets};
 use crate::error::Culprit;
 use crate::handshake::{Blueprint, Live, ProtocolTls, Sources, TlsVersions};
 use crate::identity::{CertificateSet, IdentityWarning};
@@ -144,6 +144,8 @@ pub struct Builder {
     tickets: usize,
     ticket_options: TicketOptions,
     limits: Limits,
+    /// The same in all that an engine runs on from its start to its end.
+    sessions: Arc<SessionStore>,
     sources: Sources,
     #[cfg(feature = "tokio")]
     runtime: Option<tokio::runtime::Handle>,
@@ -166,6 +168,7 @@ impl Default for Builder {
             tickets: 1,
             ticket_options: TicketOptions::default(),
             limits: Limits::default(),
+            sessions: Arc::default(),
             sources: Sources::default(),
             #[cfg(feature = "tokio")]
             runtime: None,
@@ -325,6 +328,7 @@ impl Builder {
     /// The first thing that is wrong; nothing is left running then.
     pub fn start(mut self) -> Result<Engine, StartError> {
         let blueprint = self.checked()?;
+        self.sessions.limit(self.limits.early_sessions, self.limits.early_session_bytes);
         let cores = cores();
         let shards = self.shards.unwrap_or(cores.len());
         let mut listeners: Vec<Vec<Listener>> = (0..shards).map(|_| Vec::new()).collect();
@@ -370,7 +374,8 @@ impl Builder {
         }
         drop(mailboxes);
         let handles = threads.iter().map(ThreadHandle::of).collect();
-        let inner = HandleInner { endpoints, threads: handles, running: Mutex::new(None) };
+        let sessions = Arc::clone(&self.sessions);
+        let inner = HandleInner { endpoints, threads: handles, sessions, running: Mutex::new(None) };
         engine.handle = Handle(Arc::new(inner));
         for (i, plan) in threads.into_iter().enumerate() {
             let is_worker = plan.mail.is_some();
@@ -457,10 +462,11 @@ impl Builder {
                 certificates: Arc::clone(set),
                 versions: p.versions.unwrap_or(self.versions),
                 tickets: p.tickets.unwrap_or(self.tickets),
+                early_data: p.early_data,
             });
         }
         let blueprint = Blueprint::new(table, &tls, &self.sources).map_err(StartError::Tls)?;
-        Ok(blueprint.with_tickets(self.ticket_options.clone()))
+        Ok(blueprint.with_tickets(self.ticket_options.clone()).with_sessions(Arc::clone(&self.sessions)))
     }
 
     fn index_of(&self, id: &[u8]) -> Result<usize, StartError> {
@@ -503,6 +509,7 @@ impl ThreadHandle {
 struct HandleInner {
     endpoints: Vec<Endpoint>,
     threads: Vec<ThreadHandle>,
+    sessions: Arc<SessionStore>,
     /// What the engine runs on, but for the destinations: a handle must not keep mailboxes open. `None` once it drains.
     running: Mutex<Option<Builder>>,
 }
@@ -534,6 +541,7 @@ impl Handle {
         for thread in &self.0.threads {
             sum.add(&thread.counters.read());
         }
+        sum.sessions(self.0.sessions.counts());
         sum
     }
 

@@ -267,7 +267,7 @@ pub mod worker;
 pub use client::Client;
 pub use engine::{Builder, Engine, Handle, Pin, Placement, ReloadError, StartError};
 pub use error::{Culprit, Refusal};
-pub use handshake::HandshakeFacts;
+pub use handshake::{EarlyData, HandshakeFacts};
 #[cfg(any(feature = "h1", feature = "h2"))]
 pub use http::Http;
 pub use limits::Limits;

@@ -21,6 +21,10 @@ pub struct Limits {
     pub handshake_bytes: usize,
     /// From accept to the end of the handshake. Met: close.
     pub handshake_deadline: Duration,
+    /// Sessions kept for early data, by all shards together. Met: the oldest are forgotten, and handshake in full.
+    pub early_sessions: usize,
+    /// Bytes of memory that they take, about. Met: as for `early_sessions`.
+    pub early_session_bytes: usize,
     /// How long a refused or finished connection may go without taking any of what we still have to send. Met: reset.
     pub unsent_wait: Duration,
     /// How long a refused or finished connection may stay open after our FIN. What it still sends is read and thrown
@@ -51,6 +55,8 @@ impl Default for Limits {
             client_hello_bytes: 16 * 1024,
             handshake_bytes: 64 * 1024,
             handshake_deadline: Duration::from_secs(10),
+            early_sessions: 64 * 1024,
+            early_session_bytes: 32 * 1024 * 1024,
             unsent_wait: Duration::from_secs(30),
             linger: Duration::from_secs(2),
             close_wait: Duration::from_secs(10),

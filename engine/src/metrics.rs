@@ -3,6 +3,7 @@
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use crate::crypto::SessionCounts;
 use crate::error::RefusalClass;
 use crate::transport::TransportCounters;
 
@@ -92,6 +93,16 @@ counters! {
     handshakes_full,
     /// Handshakes that resumed a session.
     handshakes_resumed,
+    /// Connections whose early data was accepted.
+    early_data_accepted,
+    /// Sessions kept because they may bring early data.
+    early_sessions_stored,
+    /// Of those, sessions taken out to be resumed.
+    early_sessions_taken,
+    /// Such sessions that were presented and not there: used, evicted, expired, or of another process.
+    early_sessions_missed,
+    /// Such sessions forgotten because of [`Limits::early_sessions`](crate::Limits::early_sessions), its bytes, or age.
+    early_sessions_evicted,
     /// ClientHellos that were complete.
     hellos,
     /// Batches in which at least one ClientHello was complete. A turn is one batch, unless more than 512 connections
@@ -134,6 +145,15 @@ impl Counters {
 }
 
 impl Metrics {
+    /// Takes over what the store of sessions counts.
+    pub(crate) const fn sessions(&mut self, counts: SessionCounts) {
+        let SessionCounts { stored, taken, missed, evicted } = counts;
+        self.early_sessions_stored = stored;
+        self.early_sessions_taken = taken;
+        self.early_sessions_missed = missed;
+        self.early_sessions_evicted = evicted;
+    }
+
     /// Connections that did not become negotiated ones, by why.
     #[must_use]
     pub const fn refused(&self, class: RefusalClass) -> u64 {

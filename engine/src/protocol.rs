@@ -25,6 +25,7 @@ pub struct Protocol {
     pub(crate) certificates: Option<Arc<CertificateSet>>,
     pub(crate) versions: Option<TlsVersions>,
     pub(crate) tickets: Option<usize>,
+    pub(crate) early_data: u32,
     pub(crate) destination: Destination,
 }
 
@@ -32,7 +33,14 @@ impl Protocol {
     /// A protocol with this ALPN protocol ID, 1 to 255 bytes (RFC 7301 section 3.1). Until it is told where to go,
     /// its connections are closed after the handshake, as by [`close`](Self::close).
     pub fn alpn(id: impl Into<Vec<u8>>) -> Self {
-        Self { id: id.into(), certificates: None, versions: None, tickets: None, destination: Destination::Close }
+        Self {
+            id: id.into(),
+            certificates: None,
+            versions: None,
+            tickets: None,
+            early_data: 0,
+            destination: Destination::Close,
+        }
     }
 
     /// `http/1.1` that answers `GET /` with what the handshake has settled, as JSON or as a page, and with the feature
@@ -64,6 +72,22 @@ impl Protocol {
     /// Session tickets sent after each TLS 1.3 handshake, instead of the engine's number; 0 turns resumption off.
     pub fn tickets(self, tickets: usize) -> Self {
         Self { tickets: Some(tickets), ..self }
+    }
+
+    /// Accepts early data (0-RTT, RFC 8446 section 2.3) of resumed sessions, up to so many bytes; 0, as it is unless
+    /// said otherwise, for none.
+    ///
+    /// A worker on the shard is given it before the client's Finished, and may answer. Until that comes the bytes may be
+    /// a replay, which [`HandshakeFacts::early_data`](crate::HandshakeFacts::early_data) tells: only do what may be done
+    /// twice. Workers on threads of their own and whoever is handed off to see it after the Finished, when it is as
+    /// good as any other data.
+    ///
+    /// Each session can bring early data once, because it is kept in this process and taken out when it is presented.
+    /// So sessions of TLS 1.3 of this protocol do not resume at other hosts, nor after a restart, nor twice, nor with
+    /// protocols that accept none; those of TLS 1.2 have tickets as usual. Without [`tickets`](Self::tickets) there is
+    /// no early data either.
+    pub fn early_data(self, bytes_max: u32) -> Self {
+        Self { early_data: bytes_max, ..self }
     }
 
     /// Calls `handler` for each connection, on its own shard or worker thread.

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod certificates;
+mod early_data;
 mod hand_off;
 mod handshake;
 mod reload;
@@ -37,6 +38,13 @@ behaviours! {
     certificates:
         each_protocol_shows_its_own_certificate,
         names_and_algorithms_choose_the_identity;
+    early_data:
+        it_is_answered_before_the_clients_finished,
+        a_replay_is_not_processed,
+        more_than_was_allowed_is_refused,
+        another_protocol_or_group_rejects_it_and_goes_on,
+        a_client_that_never_finishes_meets_the_deadline,
+        a_bad_finished_ends_the_connection_of_its_worker;
     reload:
         another_certificate_is_shown,
         a_handshake_under_way_keeps_its_certificate_and_its_worker,

@@ -4,6 +4,7 @@ mod certificates;
 mod chromium;
 mod comparing;
 mod curl;
+mod early_data;
 mod examples;
 mod facts;
 mod gnutls;

@@ -50,6 +50,11 @@ impl SClient {
     }
 
     #[track_caller]
+    pub(crate) fn wait_for<T>(&self, what: &str, pipe: Pipe, wanted: impl FnMut(&str) -> Option<T>) -> T {
+        self.0.wait_for(what, pipe, wanted)
+    }
+
+    #[track_caller]
     pub(crate) fn wait_for_text(&self, wanted: &str) {
         self.0.wait_for_text(wanted);
     }

@@ -4,9 +4,12 @@
 //! in batches can take its place without the handshake code knowing; it is fed by the turn's
 //! [prepare phase](crate::handshake::Prepare).
 
+mod sessions;
 mod ticket_secrets;
 mod tickets;
 
+pub(crate) use sessions::SessionsOf;
+pub use sessions::{SessionCounts, SessionStore};
 pub use ticket_secrets::{TicketSecretError, TicketSecretExposed, TicketSecretFault, TicketSecrets, new_ticket_secret};
 pub use tickets::{TicketOptions, Ticketer};
 

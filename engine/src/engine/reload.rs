@@ -139,6 +139,7 @@ impl Handle {
             builder.ticket_options.secrets =
                 Some(secrets.map_err(|e| ReloadError::Invalid(StartError::Tls(e.into())))?);
         }
+        builder.sessions = Arc::clone(&running.sessions);
         let destinations = Some(builder.destinations());
         let stripped = builder.without_destinations();
         self.switch(running, &stripped, destinations)?;
@@ -170,6 +171,7 @@ impl Handle {
     ) -> Result<(), ReloadError> {
         new.check_expiry(running)?;
         let blueprint = new.blueprint().map_err(ReloadError::Invalid)?;
+        new.sessions.limit(new.limits.early_sessions, new.limits.early_session_bytes);
         let reload = Arc::new(Reload::new(blueprint, destinations, new.limits.clone()));
         for thread in &self.0.threads {
             thread.control.reload(Arc::clone(&reload));

@@ -1,6 +1,8 @@
 //! What a finished handshake has settled.
 
+use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustls::{CipherSuite, CommonState, HandshakeKind, NamedGroup, ProtocolVersion};
@@ -25,15 +27,18 @@ pub struct HandshakeFacts {
     pub cipher_suite: CipherSuite,
     /// The key exchange group; `None` for a resumed TLS 1.2 session, which has no key exchange.
     pub group: Option<NamedGroup>,
-    /// The session was resumed from a ticket.
+    /// An earlier session was resumed.
     pub resumed: bool,
+    /// The client sent application data with its ClientHello, and it was accepted: only protocols with
+    /// [`early_data`](crate::Protocol::early_data) have it.
+    pub early_data: Option<EarlyData>,
     /// Where the client is.
     pub peer: PeerAddr,
     /// When the connection was accepted, on the shard's clock.
     pub accepted_at: Instant64,
     /// When its ClientHello was complete.
     pub hello_at: Instant64,
-    /// When its Finished was verified.
+    /// When its Finished was verified; with early data that a worker was given before, when that was.
     pub finished_at: Instant64,
     /// Which of the registered protocols it is, in the order of registration.
     pub(crate) index: usize,
@@ -53,6 +58,64 @@ impl HandshakeFacts {
     }
 }
 
+/// The early data of a connection (RFC 8446 section 2.3): the first bytes that it brings.
+///
+/// Until the client's Finished is verified, whoever recorded the bytes may be sending them again. A worker on the shard
+/// is given them before that, and whatever it does for them must be harmless when it is done twice: a server of HTTP
+/// answers safe methods, and others with 425 (RFC 8470 section 5.2). All clones tell the same.
+#[derive(Clone)]
+pub struct EarlyData(Arc<Progress>);
+
+#[derive(Debug, Default)]
+struct Progress {
+    bytes: AtomicU64,
+    confirmed: AtomicBool,
+}
+
+impl EarlyData {
+    pub(crate) fn new(bytes: usize) -> Self {
+        let early = Self(Arc::default());
+        early.more(bytes);
+        early
+    }
+
+    /// How much has come so far: so many bytes of the connection's plaintext are early data.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.0.bytes.load(Ordering::Relaxed)
+    }
+
+    /// It may be a replay: the client has not yet shown that it is there. A request that is read while this is true
+    /// may have come as early data, wholly or in part; one that is read later can be trusted as any other.
+    #[must_use]
+    pub fn is_replayable(&self) -> bool {
+        !self.0.confirmed.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn more(&self, bytes: usize) {
+        self.0.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn confirm(&self) {
+        self.0.confirmed.store(true, Ordering::Release);
+    }
+}
+
+impl fmt::Debug for EarlyData {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (bytes, replayable) = (self.bytes(), self.is_replayable());
+        f.debug_struct("EarlyData").field("bytes", &bytes).field("replayable", &replayable).finish()
+    }
+}
+
+impl PartialEq for EarlyData {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for EarlyData {}
+
 /// Everything about a handshake that rustls does not keep.
 #[derive(Debug)]
 pub(super) struct Background {
@@ -66,7 +129,7 @@ pub(super) struct Background {
 
 impl Background {
     /// The facts of `conn`, which has finished its handshake.
-    pub(super) fn settle(self, conn: &CommonState, now: Instant64) -> HandshakeFacts {
+    pub(super) fn settle(self, conn: &CommonState, early_data: Option<EarlyData>, now: Instant64) -> HandshakeFacts {
         let alpn = conn.alpn_protocol().map(|id| {
             // The same bytes in every case but that of a bug; then the connection's word counts.
             if *id == *self.protocol { Arc::clone(&self.protocol) } else { Arc::from(id) }
@@ -79,6 +142,7 @@ impl Background {
             cipher_suite: cipher_suite(conn).unwrap_or(CipherSuite::Unknown(0)),
             group: group(conn),
             resumed: resumed(conn),
+            early_data,
             peer: self.peer,
             accepted_at: self.accepted_at,
             hello_at: self.hello_at,

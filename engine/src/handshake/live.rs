@@ -8,8 +8,9 @@ use rustls::server::NoServerSessionStorage;
 use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
 use rustls::{ServerConfig, SupportedProtocolVersion, version};
 
-use crate::crypto::{TicketOptions, TicketSecrets, Ticketer};
+use crate::crypto::{SessionStore, SessionsOf, TicketOptions, TicketSecrets, Ticketer};
 use crate::identity::{CertificateSet, ClientAuthMode, ticket_domain};
+use crate::limits::Limits;
 use crate::selection::{Decision, Table};
 
 static BOTH: &[&SupportedProtocolVersion] = &[&version::TLS13, &version::TLS12];
@@ -49,13 +50,16 @@ pub struct ProtocolTls {
     pub versions: TlsVersions,
     /// Session tickets sent after each TLS 1.3 handshake; 0 turns resumption off, also for TLS 1.2.
     pub tickets: usize,
+    /// Early data that a resumed session of TLS 1.3 may bring, in bytes; 0 for none. With it such sessions are kept in
+    /// the [`SessionStore`] and not in tickets.
+    pub early_data: u32,
 }
 
 impl ProtocolTls {
     /// A protocol with TLS 1.2 and 1.3 and one ticket.
     #[must_use]
     pub fn new(id: impl Into<Arc<[u8]>>, certificates: Arc<CertificateSet>) -> Self {
-        Self { id: id.into(), certificates, versions: TlsVersions::default(), tickets: 1 }
+        Self { id: id.into(), certificates, versions: TlsVersions::default(), tickets: 1, early_data: 0 }
     }
 }
 
@@ -83,6 +87,7 @@ struct Pair {
     /// Offers none: for a client without ALPN and for a fallback.
     without_alpn: ServerConfig,
     versions: TlsVersions,
+    early_data: u32,
     /// The domain of its tickets, if it has any.
     ticket_domain: Option<[u8; 32]>,
 }
@@ -94,6 +99,7 @@ pub struct Blueprint {
     pairs: Vec<Pair>,
     tickets: TicketOptions,
     secrets: TicketSecrets,
+    sessions: Arc<SessionStore>,
     sources: Sources,
 }
 
@@ -113,11 +119,14 @@ impl Blueprint {
             with_alpn.alpn_protocols = vec![protocol.id.to_vec()];
             let domain = || ticket_domain(protocol.certificates.name(), ClientAuthMode::None, &[] as &[&[u8]]);
             let ticket_domain = (protocol.tickets > 0).then(domain);
-            let (id, versions) = (Arc::clone(&protocol.id), protocol.versions);
-            pairs.push(Pair { id, with_alpn, without_alpn, versions, ticket_domain });
+            let ProtocolTls { versions, early_data, .. } = *protocol;
+            let id = Arc::clone(&protocol.id);
+            pairs.push(Pair { id, with_alpn, without_alpn, versions, early_data, ticket_domain });
         }
         let (tickets, secrets) = (TicketOptions::default(), TicketSecrets::random(&sources.provider)?);
-        Ok(Self { table: Arc::new(table), pairs, tickets, secrets, sources: sources.clone() })
+        let limits = Limits::default();
+        let sessions = Arc::new(SessionStore::new(limits.early_sessions, limits.early_session_bytes));
+        Ok(Self { table: Arc::new(table), pairs, tickets, secrets, sessions, sources: sources.clone() })
     }
 
     /// Seals tickets as `options` say; where they name no secrets, this process's own stay.
@@ -127,6 +136,12 @@ impl Blueprint {
             self.secrets = secrets.clone();
         }
         Self { tickets: options, ..self }
+    }
+
+    /// Keeps sessions that may bring early data there.
+    #[must_use]
+    pub fn with_sessions(self, sessions: Arc<SessionStore>) -> Self {
+        Self { sessions, ..self }
     }
 
     /// What tickets are sealed with, for the next blueprint of a process that goes on.
@@ -150,20 +165,46 @@ impl Blueprint {
         // A shared secret leaks more easily, and TLS 1.2 has no key exchange of its own when it resumes.
         let tls12_tickets = self.tickets.tls12.unwrap_or_else(|| !self.secrets.is_shared());
         let protocols = self.pairs.iter().map(|p| {
-            let mut with = |tickets: bool| {
+            let mut resuming = |by: Resuming| {
                 let (mut with_alpn, mut without_alpn) = (p.with_alpn.clone(), p.without_alpn.clone());
-                if let Some(domain) = p.ticket_domain.filter(|_| tickets) {
-                    with_alpn.ticketer = ticketer(domain);
-                    without_alpn.ticketer = ticketer(domain);
+                for config in [&mut with_alpn, &mut without_alpn] {
+                    match (by, p.ticket_domain) {
+                        (Resuming::Tickets, Some(domain)) => config.ticketer = ticketer(domain),
+                        (Resuming::Store, Some(domain)) => self.accept_early_data(config, p.early_data, domain),
+                        (Resuming::Never, _) | (_, None) => {}
+                    }
                 }
                 Configurations { with_alpn: Arc::new(with_alpn), without_alpn: Arc::new(without_alpn) }
             };
-            let newest = with(tls12_tickets || p.versions != TlsVersions::Tls12);
-            let tls12 = if tls12_tickets { newest.clone() } else { with(false) };
+            let by12 = if tls12_tickets { Resuming::Tickets } else { Resuming::Never };
+            let by13 = match p.versions {
+                TlsVersions::Tls12 => by12,
+                _ if p.early_data > 0 => Resuming::Store,
+                _ => Resuming::Tickets,
+            };
+            let newest = resuming(by13);
+            let tls12 = if by12 == by13 { newest.clone() } else { resuming(by12) };
             LiveProtocol { id: Arc::from(&*p.id), newest, tls12 }
         });
         Live { table: Arc::clone(&self.table), protocols: protocols.collect() }
     }
+
+    /// rustls accepts early data only of sessions that it takes out of a store. A worker may answer it before the
+    /// client's Finished.
+    fn accept_early_data(&self, config: &mut ServerConfig, bytes_max: u32, domain: [u8; 32]) {
+        let (store, time) = (Arc::clone(&self.sessions), Arc::clone(&self.sources.time));
+        config.session_storage = Arc::new(SessionsOf { domain, store, time });
+        config.max_early_data_size = bytes_max;
+        config.send_half_rtt_data = true;
+    }
+}
+
+/// How the sessions of a configuration resume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Resuming {
+    Never,
+    Tickets,
+    Store,
 }
 
 fn config(protocol: &ProtocolTls, sources: &Sources) -> Result<ServerConfig, rustls::Error> {

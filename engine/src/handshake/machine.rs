@@ -5,7 +5,7 @@
 
 use rustls::ProtocolVersion;
 
-use super::facts::{Background, HandshakeFacts};
+use super::facts::{Background, EarlyData, HandshakeFacts};
 use super::hello::{ClientHelloView, Hello, HelloReader};
 use super::live::Live;
 use super::session::Session;
@@ -56,7 +56,7 @@ pub struct Finished {
     pub session: Session,
     /// What was settled.
     pub facts: HandshakeFacts,
-    /// Plaintext that came with the last flight.
+    /// Plaintext that came with the last flight, behind any early data.
     pub received: Vec<u8>,
     /// The peer has sent close_notify already.
     pub peer_closed: bool,
@@ -102,6 +102,8 @@ struct Gathering {
 struct Negotiating {
     session: Session,
     background: Background,
+    /// What has come of it; rustls allows no more than its configuration says.
+    early_data: Vec<u8>,
 }
 
 impl Handshake {
@@ -164,12 +166,39 @@ impl Handshake {
                 None => Step::Wait(Self { state: State::Hello(g), ..self }),
             },
             State::Negotiating(mut n) => {
-                let mut received = Vec::new();
+                let mut received = std::mem::take(&mut n.early_data);
+                let before = received.len();
                 match n.session.receive(input.bytes, &mut received, out) {
-                    Ok(r) => n.settle(received, r.peer_closed, input.end, cx),
+                    Ok(r) => {
+                        let received = Plaintext { early_data: before + r.early_data, bytes: received };
+                        n.settle(received, r.peer_closed, input.end, cx)
+                    }
                     Err(e) => Step::Refused(Refusal::Tls(e)),
                 }
             }
+        }
+    }
+
+    /// Which of the registered protocols early data has come for; its worker may be given it before the client's
+    /// Finished.
+    pub(crate) const fn early_data_for(&self) -> Option<usize> {
+        match &self.state {
+            State::Negotiating(n) if !n.early_data.is_empty() => Some(n.background.index),
+            _ => None,
+        }
+    }
+
+    /// The connection with its early data, though the client's Finished has not come: whoever goes on with it must see
+    /// to the deadline, and confirm the early data when the session's handshake is over.
+    pub(crate) fn into_early(self, now: Instant64) -> Option<Finished> {
+        match self.state {
+            State::Negotiating(n) if !n.early_data.is_empty() => {
+                let early_data = Some(EarlyData::new(n.early_data.len()));
+                let facts = n.background.settle(n.session.common(), early_data, now);
+                let (session, received) = (n.session, n.early_data);
+                Some(Finished { session, facts, received, peer_closed: false, end: false })
+            }
+            _ => None,
         }
     }
 
@@ -222,16 +251,28 @@ fn start(
         session.receive_owned(pending, &mut received, out)
     };
     let r = result.map_err(Refusal::Tls)?;
-    Ok(Negotiating { session, background }.settle(received, r.peer_closed, input.end, cx))
+    let received = Plaintext { early_data: r.early_data, bytes: received };
+    Ok(Negotiating { session, background, early_data: Vec::new() }.settle(received, r.peer_closed, input.end, cx))
+}
+
+/// All plaintext of a connection so far.
+struct Plaintext {
+    bytes: Vec<u8>,
+    /// How much of it is early data.
+    early_data: usize,
 }
 
 impl Negotiating {
     /// Finds out where rustls stands now.
-    fn settle(self, received: Vec<u8>, peer_closed: bool, end: bool, cx: Context<'_>) -> Step {
+    fn settle(mut self, received: Plaintext, peer_closed: bool, end: bool, cx: Context<'_>) -> Step {
         if !self.session.common().is_handshaking() {
-            let facts = self.background.settle(self.session.common(), cx.now);
+            let early_data = (received.early_data > 0).then(|| EarlyData::new(received.early_data));
+            early_data.iter().for_each(EarlyData::confirm);
+            let facts = self.background.settle(self.session.common(), early_data, cx.now);
+            let received = received.bytes;
             return Step::Finished(Finished { session: self.session, facts, received, peer_closed, end });
         }
+        self.early_data = received.bytes;
         if peer_closed || end {
             return Step::Refused(Refusal::Vanished);
         }

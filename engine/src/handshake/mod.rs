@@ -10,7 +10,7 @@ mod machine;
 mod prepare;
 mod session;
 
-pub use facts::HandshakeFacts;
+pub use facts::{EarlyData, HandshakeFacts};
 pub use live::{Blueprint, Live, ProtocolTls, Sources, TlsVersions};
 pub use machine::{Context, Finished, Handshake, Input, Offered, Step, refuse};
 pub use prepare::{Prepare, Unprepared};

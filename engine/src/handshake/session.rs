@@ -6,7 +6,8 @@ use std::sync::Arc;
 use rustls::client::UnbufferedClientConnection;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{
-    ConnectionState, EncodeError, EncodeTlsData, EncryptError, InsufficientSizeError, UnbufferedStatus, WriteTraffic,
+    ConnectionState, EncodeError, EncodeTlsData, EncryptError, InsufficientSizeError, ReadEarlyData, UnbufferedStatus,
+    WriteTraffic,
 };
 use rustls::{CommonState, Error, ServerConfig};
 
@@ -20,6 +21,9 @@ pub trait Unbuffered: sealed::Sealed {
 
     /// What both sides have in common.
     fn common(&self) -> &CommonState;
+
+    /// Appends the early data that has come to `plain` (RFC 8446 section 4.2.10); only servers receive any.
+    fn early_data(early: ReadEarlyData<'_, '_, Self::Data>, plain: &mut Vec<u8>) -> Result<(), Error>;
 }
 
 impl Unbuffered for UnbufferedServerConnection {
@@ -32,6 +36,13 @@ impl Unbuffered for UnbufferedServerConnection {
     fn common(&self) -> &CommonState {
         self
     }
+
+    fn early_data(mut early: ReadEarlyData<'_, '_, Self::Data>, plain: &mut Vec<u8>) -> Result<(), Error> {
+        while let Some(record) = early.next_record() {
+            plain.extend_from_slice(record?.payload);
+        }
+        Ok(())
+    }
 }
 
 impl Unbuffered for UnbufferedClientConnection {
@@ -43,6 +54,10 @@ impl Unbuffered for UnbufferedClientConnection {
 
     fn common(&self) -> &CommonState {
         self
+    }
+
+    fn early_data(_: ReadEarlyData<'_, '_, Self::Data>, _: &mut Vec<u8>) -> Result<(), Error> {
+        Err(Error::General("early data from a server".into()))
     }
 }
 
@@ -57,6 +72,8 @@ mod sealed {
 pub struct Received {
     /// The peer sent close_notify: no plaintext will follow.
     pub peer_closed: bool,
+    /// How much of the plaintext was early data (RFC 8446 section 2.3): it comes before all other.
+    pub early_data: usize,
 }
 
 /// A TLS connection without a socket: records in, records out.
@@ -223,7 +240,12 @@ fn pump<C: Unbuffered>(
             Ok(ConnectionState::BlockedHandshake | ConnectionState::WriteTraffic(_) | ConnectionState::Closed) => {
                 Ok(false)
             }
-            // No configuration of ours accepts early data, so rustls skips it.
+            Ok(ConnectionState::ReadEarlyData(early)) => {
+                let before = plain.len();
+                let read = C::early_data(early, plain);
+                received.early_data += plain.len() - before;
+                read.map(|()| true)
+            }
             Ok(_) => Err(Error::General("unexpected state".into())),
             Err(e) => Err(e),
         };

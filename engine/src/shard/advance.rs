@@ -4,13 +4,14 @@ use std::io::{self, IoSlice};
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::departures::Then;
 use super::gather::Item;
 use super::hand_off::Leaving;
 use super::reload::Serving;
 use super::slots::{Conn, Slot};
-use super::{Destination, Shard};
+use super::{Destination, Shard, Worker};
 use crate::error::{Refusal, RefusalClass};
 use crate::handshake::{Context, Finished, Handshake, Input, Session, Step, refuse};
 use crate::peer::PeerAddr;
@@ -118,12 +119,35 @@ impl<T: Transport> Shard<T> {
             }
         };
         match step {
-            Step::Wait(handshake) => {
-                slot.conn = Conn::Handshaking(handshake, serving);
-                self.depart(id, slot, Then::Wait, now);
-            }
+            Step::Wait(handshake) => match self.early_worker(&handshake, &serving) {
+                None => {
+                    slot.conn = Conn::Handshaking(handshake, serving);
+                    self.depart(id, slot, Then::Wait, now);
+                }
+                Some(worker) => self.start_early(id, slot, handshake.into_early(now), &*worker, now),
+            },
             Step::Finished(finished) => self.finished(id, slot, finished, &serving, now),
             Step::Refused(refusal) => self.refused(id, slot, &refusal, now),
+        }
+    }
+
+    /// The worker here that may begin with early data before the client's Finished.
+    fn early_worker(&self, handshake: &Handshake, serving: &Serving) -> Option<Arc<dyn Worker>> {
+        let index = handshake.early_data_for().filter(|_| self.workers.is_empty())?;
+        match serving.destinations.get(index)? {
+            Destination::Worker(worker) => Some(Arc::clone(worker)),
+            Destination::Close | Destination::HandOff(_) => None,
+        }
+    }
+
+    /// Gives a connection to its worker though its handshake is not over, and its deadline runs on.
+    fn start_early(&mut self, id: ConnId, slot: Slot, early: Option<Finished>, worker: &dyn Worker, now: Instant64) {
+        match early {
+            Some(finished) => {
+                self.counters.early_data_accepted.add(1);
+                self.start_worker(id, slot, finished, worker);
+            }
+            None => self.refused(id, slot, &Refusal::WorkerGone, now),
         }
     }
 
@@ -133,6 +157,9 @@ impl<T: Transport> Shard<T> {
         let resumed = finished.facts.resumed;
         let counter = if resumed { &self.counters.handshakes_resumed } else { &self.counters.handshakes_full };
         counter.add(1);
+        if finished.facts.early_data.is_some() {
+            self.counters.early_data_accepted.add(1);
+        }
         match serving.destinations.get(finished.facts.index) {
             Some(Destination::Close) => self.start_closing(id, slot, finished, now),
             Some(Destination::Worker(worker)) if self.workers.is_empty() => {
@@ -271,7 +298,7 @@ impl<T: Transport> Shard<T> {
                 }
             }
             Conn::Streaming(_) if slot.unsent.len() == 0 => self.serve_posted(id, now),
-            Conn::Streaming(_) if slot.timer.is_some() => {
+            Conn::Streaming(s) if slot.timer.is_some() && s.early.is_none() => {
                 if let Some(mut slot) = self.slots.take(id) {
                     self.set_timer(id, &mut slot, now + self.limits.unsent_wait);
                     self.slots.put(id, slot);

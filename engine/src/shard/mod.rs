@@ -43,7 +43,7 @@ use crate::time::Instant64;
 use crate::transport::{Close, ConnId, Event, Transport, Wake};
 use gather::Item;
 use reload::Serving;
-use slots::{Conn, Slot, Slots};
+use slots::{Conn, Slot, Slots, Streaming};
 use timers::Wheel;
 
 /// Futures polled in one turn before the sockets are looked at again.
@@ -308,6 +308,7 @@ where
                     // After our FIN the transport may go on delivering without us.
                     self.close(id, slot, if fin_sent { Close::Graceful } else { Close::Abort });
                 }
+                Conn::Streaming(Streaming { early: Some(_), .. }) => self.refused(id, slot, &Refusal::Deadline, now),
                 Conn::Streaming(_) => {
                     self.counters.lingered_out.add(1);
                     self.close(id, slot, Close::Abort);

@@ -8,7 +8,7 @@ use super::reload::Serving;
 use super::stream::{Ended, Shared};
 use super::timers::TimerKey;
 use crate::buffer::Buffer;
-use crate::handshake::{Handshake, Session};
+use crate::handshake::{EarlyData, Handshake, Session};
 use crate::transport::ConnId;
 
 /// The state of one connection; each owns what only it needs.
@@ -33,6 +33,8 @@ pub(super) struct Streaming {
     pub(super) closed: bool,
     /// And our FIN is sent.
     pub(super) fin_sent: bool,
+    /// It began with early data, and until the client's Finished comes the deadline of the handshake is its timer.
+    pub(super) early: Option<EarlyData>,
 }
 
 impl Drop for Streaming {

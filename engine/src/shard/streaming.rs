@@ -9,7 +9,7 @@ use super::slots::{Conn, Slot, Streaming};
 use super::stream::{Ended, Left, Shared, Stream};
 use super::{Shard, Worker, advance};
 use crate::error::Refusal;
-use crate::handshake::Finished;
+use crate::handshake::{EarlyData, Finished, Received};
 use crate::time::Instant64;
 use crate::transport::{Close, ConnId, Push, Transport};
 
@@ -24,7 +24,9 @@ impl<T: Transport> Shard<T> {
             shared.end(Ended::Truncated);
         }
         slot.unsent.bytes.append(&mut self.out);
-        slot.conn = Conn::Streaming(Streaming { session, shared: Arc::clone(&shared), closed: false, fin_sent: false });
+        let early = facts.early_data.clone().filter(EarlyData::is_replayable);
+        let shared_too = Arc::clone(&shared);
+        slot.conn = Conn::Streaming(Streaming { session, shared: shared_too, closed: false, fin_sent: false, early });
         self.slots.put(id, slot);
         let stream = Stream::new(shared, Arc::new(facts));
         let start = std::panic::AssertUnwindSafe(|| worker.start(stream));
@@ -40,19 +42,36 @@ impl<T: Transport> Shard<T> {
         let Some(slot) = self.slots.get_mut(id) else { return };
         slot.gathered = false;
         let Conn::Streaming(streaming) = &mut slot.conn else { return };
-        let heard = if item.broken { Ok(()) } else { decrypt(streaming, item.end, bytes, &mut self.out) };
-        if heard.is_ok() && !item.broken {
-            let sent = advance::send(&mut self.transport, &mut self.out, id, slot, Push::Now);
-            if sent.is_ok() {
-                return;
+        let heard = if item.broken { Err(Refusal::Reset) } else { decrypt(streaming, item.end, bytes, &mut self.out) };
+        let refusal = match heard {
+            Ok(finished) => {
+                if finished {
+                    self.counters.handshakes_resumed.add(1);
+                    if let Some(deadline) = slot.timer.take() {
+                        self.timers.cancel(deadline);
+                    }
+                }
+                let Conn::Streaming(streaming) = &slot.conn else { return };
+                if streaming.closed {
+                    // Tickets, for one: nothing follows our close_notify (RFC 8446 section 6.1).
+                    self.out.clear();
+                }
+                match advance::send(&mut self.transport, &mut self.out, id, slot, Push::Now) {
+                    Ok(()) => return,
+                    Err(_) => Refusal::Reset,
+                }
+            }
+            Err(refusal) => refusal,
+        };
+        let Some(slot) = self.slots.take(id) else { return };
+        match refusal {
+            Refusal::Reset => self.broken(id, slot),
+            refusal if is_early(&slot) => self.refused(id, slot, &refusal, now),
+            _ => {
+                self.counters.faults_after_handshake.add(1);
+                self.last_words(id, slot, now);
             }
         }
-        let Some(slot) = self.slots.take(id) else { return };
-        if heard.is_ok() {
-            return self.broken(id, slot);
-        }
-        self.counters.faults_after_handshake.add(1);
-        self.last_words(id, slot, now);
     }
 
     /// A worker has read, written, shut down or left: does what follows from it.
@@ -66,6 +85,10 @@ impl<T: Transport> Shard<T> {
             Served::Broken => self.broken(id, slot),
             Served::Waits => {
                 let mut slot = slot;
+                if let Conn::Streaming(streaming) = &mut slot.conn {
+                    // Nobody is left to wait for its Finished.
+                    streaming.early = None;
+                }
                 self.set_timer(id, &mut slot, now + self.limits.unsent_wait);
                 self.slots.put(id, slot);
             }
@@ -116,11 +139,16 @@ impl<T: Transport> Shard<T> {
 
     /// The connection broke under whoever had it.
     pub(super) fn broken(&mut self, id: ConnId, slot: Slot) {
-        if matches!(slot.conn, Conn::Handshaking(..) | Conn::HandingOff(_)) {
+        if matches!(slot.conn, Conn::Handshaking(..) | Conn::HandingOff(_)) || is_early(&slot) {
             self.counters.refuse(Refusal::Reset.class());
         }
         self.close(id, slot, Close::Abort);
     }
+}
+
+/// It has a worker already, but not the client's Finished.
+const fn is_early(slot: &Slot) -> bool {
+    matches!(&slot.conn, Conn::Streaming(Streaming { early: Some(_), .. }))
 }
 
 /// What becomes of a connection whose worker was served.
@@ -151,21 +179,34 @@ fn send_all<T: Transport>(
     Ok(())
 }
 
-/// Gives the worker what `bytes` carry, and word of the end when they have it or `end` says so.
-fn decrypt(streaming: &mut Streaming, end: bool, bytes: &mut [u8], out: &mut Vec<u8>) -> Result<(), rustls::Error> {
+/// Gives the worker what `bytes` carry, and word of the end when they have it or `end` says so. True when the client's
+/// Finished came, for which a worker with early data did not wait.
+fn decrypt(streaming: &mut Streaming, end: bool, bytes: &mut [u8], out: &mut Vec<u8>) -> Result<bool, Refusal> {
     let (reader, result) = {
         let mut state = lock(&streaming.shared.state);
         let before = state.inbound.len();
         let result = streaming.session.receive(bytes, &mut state.inbound.bytes, out);
+        if let (Some(early), Ok(received)) = (&streaming.early, &result) {
+            // Before the worker can see what they tell of.
+            early.more(received.early_data);
+            if !streaming.session.common().is_handshaking() {
+                early.confirm();
+            }
+        }
         (if state.inbound.len() > before { state.reader.take() } else { None }, result)
     };
     reader.into_iter().for_each(Waker::wake);
-    if result?.peer_closed {
-        streaming.shared.end(Ended::Clean);
-    } else if end {
-        streaming.shared.end(Ended::Truncated);
+    let ended = match result.map_err(Refusal::Tls)? {
+        Received { peer_closed: true, .. } => Some(Ended::Clean),
+        _ if end => Some(Ended::Truncated),
+        _ => None,
+    };
+    let finished = streaming.early.take_if(|early| !early.is_replayable()).is_some();
+    if streaming.early.is_some() && ended.is_some() {
+        return Err(Refusal::Vanished);
     }
-    Ok(())
+    ended.into_iter().for_each(|how| streaming.shared.end(how));
+    Ok(finished)
 }
 
 /// What a worker asks of the shard.

@@ -106,6 +106,11 @@ pub(crate) struct ServeArgs {
     #[arg(long, requires = "ticket_secret")]
     pub(crate) tls12_tickets: bool,
 
+    /// Accept so many bytes of early data (0-RTT) of resumed sessions, which then resume in this process only. A request
+    /// in it may be a replay [default: none]
+    #[arg(long, value_name = "BYTES", default_value_t = 0, hide_default_value = true)]
+    pub(crate) early_data: u32,
+
     /// Close each connection after its handshake, whatever its protocol: for measuring handshakes
     #[arg(long)]
     pub(crate) close: bool,

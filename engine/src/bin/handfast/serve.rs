@@ -218,7 +218,7 @@ fn protocols(args: &ServeArgs, provider: &CryptoProvider) -> Result<Vec<(String,
     };
     let mut protocols = Vec::new();
     for id in order {
-        let mut protocol = worker(id)?.versions(versions);
+        let mut protocol = worker(id)?.versions(versions).early_data(args.early_data);
         if args.close {
             protocol = protocol.close();
         }
