@@ -1,7 +1,8 @@
 //! Clients that show certificates, or do not.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
+use handfast::crypto::{TicketOptions, TicketSecrets};
 use handfast::error::RefusalClass;
 use handfast::handshake::{Blueprint, ProtocolTls, Sources};
 use handfast::identity::{AltName, ClientAuth, ClientRoots};
@@ -27,6 +28,15 @@ fn whoami() -> Destination {
     Protocol::alpn("any").serve(say).destination().clone()
 }
 
+/// The same in every blueprint.
+fn tickets() -> TicketOptions {
+    static SECRETS: LazyLock<TicketSecrets> =
+        LazyLock::new(|| TicketSecrets::random(&handfast::crypto::provider()).expect("randomness"));
+    let mut options = TicketOptions::default();
+    options.secrets = Some(SECRETS.clone());
+    options
+}
+
 /// Protocols that share one certificate set.
 fn reload(server: &Made, protocols: &[(&str, ClientAuth)]) -> Reload {
     let set = server.set("default");
@@ -38,9 +48,8 @@ fn reload(server: &Made, protocols: &[(&str, ClientAuth)]) -> Reload {
         protocol.client_auth = auth.clone();
         tls.push(protocol);
     }
-    let mut sources = Sources::default();
-    sources.ticket_secret = Some(handfast::crypto::TicketSecret::new(&[7; 32]));
-    let blueprint = Blueprint::new(table.build().expect("a table"), &tls, &sources).expect("configurations");
+    let table = table.build().expect("a table");
+    let blueprint = Blueprint::new(table, &tls, &Sources::default()).expect("configurations").with_tickets(tickets());
     Reload::new(blueprint, Some(protocols.iter().map(|_| whoami()).collect()), limits())
 }
 
