@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod certificates;
+mod client_auth;
 mod early_data;
 mod hand_off;
 mod handshake;
@@ -45,6 +46,12 @@ behaviours! {
         another_protocol_or_group_rejects_it_and_goes_on,
         a_client_that_never_finishes_meets_the_deadline,
         a_bad_finished_ends_the_connection_of_its_worker;
+    client_auth:
+        modes_in_each_version,
+        a_session_without_a_certificate_does_not_resume_where_one_is_required,
+        other_client_cas_end_resumption,
+        a_revoked_certificate_is_refused,
+        names_of_the_client;
     reload:
         another_certificate_is_shown,
         a_handshake_under_way_keeps_its_certificate_and_its_worker,

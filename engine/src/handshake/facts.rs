@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rustls::{CipherSuite, CommonState, HandshakeKind, NamedGroup, ProtocolVersion};
 
+use crate::identity::ClientIdentity;
 use crate::peer::PeerAddr;
 use crate::time::Instant64;
 
@@ -32,6 +33,9 @@ pub struct HandshakeFacts {
     /// The client sent application data with its ClientHello, and it was accepted: only protocols with
     /// [`early_data`](crate::Protocol::early_data) have it.
     pub early_data: Option<EarlyData>,
+    /// Who the client is, by a certificate that was verified. `None` when it was not asked for one, or had none to show
+    /// where that is [optional](crate::identity::ClientAuth::Optional).
+    pub client: Option<Arc<ClientIdentity>>,
     /// Where the client is.
     pub peer: PeerAddr,
     /// When the connection was accepted, on the shard's clock.
@@ -143,6 +147,8 @@ impl Background {
             group: group(conn),
             resumed: resumed(conn),
             early_data,
+            // A ticket brings back what the full handshake has verified.
+            client: conn.peer_certificates().and_then(|c| c.first()).map(|c| Arc::new(ClientIdentity::of(c))),
             peer: self.peer,
             accepted_at: self.accepted_at,
             hello_at: self.hello_at,
