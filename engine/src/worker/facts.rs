@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::body::{Body, Incoming};
+use hyper::body::Body as _;
 use hyper::header::{
     ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderValue, VARY,
 };
 use hyper::{Method, Request, Response, StatusCode};
 use rustls::ProtocolVersion;
 
-use super::Connection;
+use super::{Body, Connection};
 use crate::handshake::HandshakeFacts;
 
 const JSON: &str = "application/json";
@@ -55,7 +55,7 @@ pub(super) fn respond<B>(facts: &HandshakeFacts, request: &Request<B>) -> Respon
 
 /// Takes a request's content in, so that a client that is still sending it reads the answer and may go on
 /// (RFC 9112 section 9.3, RFC 9113 section 8.1). Beyond the limits it is left alone.
-pub(super) fn discard(connection: &Connection, mut content: Incoming) -> impl Future<Output = ()> + use<> {
+pub(super) fn discard(connection: &Connection, mut content: Body) -> impl Future<Output = ()> + use<> {
     let mut wait = (!content.is_end_stream()).then(|| connection.local().sleep(DISCARD_WAIT));
     let mut taken = 0;
     poll_fn(move |cx| {

@@ -31,7 +31,8 @@ impl HyperIo {
         self.stream.poll_take(cx, f)
     }
 
-    fn poll_put(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    /// Gives the peer as much of `bufs` as there is room for.
+    pub(super) fn poll_put(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let put = self.stream.poll_put(cx, bufs);
         if put.is_ready() {
             self.stalled = None;
@@ -41,6 +42,14 @@ impl HyperIo {
         let until = || Box::new(services.sleep_until(services.now() + self.write_wait));
         let stalled = self.stalled.get_or_insert_with(until);
         Pin::new(&mut **stalled).poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl HyperIo {
+    /// Ends our direction.
+    #[cfg(feature = "h2")]
+    pub(super) fn shut(&self) {
+        self.stream.shut();
     }
 }
 

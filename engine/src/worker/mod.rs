@@ -1,8 +1,10 @@
-//! What speaks a protocol after the handshake: [`http1`] and [`http2`] by hyper, and [`websocket`] over both.
+//! What speaks a protocol after the handshake: [`http1`] by hyper, [`http2`] on the h2 crate, and [`websocket`] over
+//! both.
 //!
 //! They run on a shard's or a worker thread's own executor: a [`Worker`] is given a [`Stream`] and starts a future.
 //! Besides the stream they use what [`Stream::local`] gives to any worker.
 
+mod body;
 mod facts;
 #[cfg(feature = "h1")]
 pub mod http1;
@@ -22,6 +24,7 @@ use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 
+pub use body::{Body, BodyError};
 pub use service::HttpService;
 pub use tower::{Tower, tower};
 
@@ -93,7 +96,7 @@ impl<C: Future> Future for UntilDone<C> {
             this.draining.set(None);
             (this.drain)(this.connection.as_mut());
         }
-        // How it ended is between hyper and the peer; the shard counts what concerns it.
+        // How it ended is between the library and the peer; the shard counts what concerns it.
         this.connection.poll(cx).map(drop)
     }
 }

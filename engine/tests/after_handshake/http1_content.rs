@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use handfast::client::Connection;
 use handfast::worker::http1::{Options, serve_with};
-use handfast::{Limits, Local, Placement, Protocol};
+use handfast::{Limits, Local, Placement, Protocol, worker};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::{Body, Bytes, Frame, Incoming};
+use hyper::body::{Body, Bytes, Frame};
 use hyper::header::{CONNECTION, HeaderMap, HeaderValue, TRAILER, UPGRADE};
 use hyper::rt::{Read as _, ReadBuf, Write as _};
 use hyper::service::service_fn;
@@ -87,7 +87,7 @@ impl Site {
 }
 
 async fn answer(
-    mut request: Request<Incoming>,
+    mut request: Request<worker::Body>,
     backstage: Arc<Backstage>,
     local: Local,
 ) -> Result<Response<Content>, Infallible> {
@@ -141,7 +141,7 @@ fn text(status: StatusCode, text: String) -> Response<Content> {
 }
 
 /// Bytes and trailers, or what kept them from coming.
-async fn count(content: Incoming) -> String {
+async fn count(content: worker::Body) -> String {
     match content.collect().await {
         Ok(collected) => {
             let trailers = collected.trailers().cloned().unwrap_or_default();

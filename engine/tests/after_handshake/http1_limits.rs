@@ -5,9 +5,8 @@ use std::io::Write;
 use std::time::Duration;
 
 use handfast::worker::http1::{Options, serve_with};
-use handfast::{Placement, Protocol};
+use handfast::{Placement, Protocol, worker};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 
@@ -19,7 +18,7 @@ fn start(placement: Placement, configure: impl FnOnce(&mut Options)) -> Server {
     let mut options = Options::default();
     configure(&mut options);
     let worker = serve_with(options, |_| {
-        service_fn(|request: Request<Incoming>| async {
+        service_fn(|request: Request<worker::Body>| async {
             let read = request.into_body().collect().await.map(|content| content.to_bytes().len());
             Ok::<_, Infallible>(Response::new(read.map_or_else(|error| error.to_string(), |n| format!("{n} bytes"))))
         })
