@@ -28,7 +28,7 @@ use crate::http1::{ask, read_answer};
 const LARGE: usize = (8 << 20) + 77;
 const CHUNK: &[u8] = &[b'h'; 8 * 1024];
 
-type Content = UnsyncBoxBody<Bytes, hyper::Error>;
+type Content = UnsyncBoxBody<Bytes, worker::BodyError>;
 
 /// What the handlers and the test share.
 #[derive(Default)]
@@ -130,7 +130,7 @@ async fn answer(
     Ok(response)
 }
 
-fn full(text: impl Into<Bytes>) -> impl Body<Data = Bytes, Error = hyper::Error> + Send {
+fn full(text: impl Into<Bytes>) -> impl Body<Data = Bytes, Error = worker::BodyError> + Send {
     Full::new(text.into()).map_err(|never: Infallible| match never {})
 }
 
@@ -177,9 +177,9 @@ struct Made {
 
 impl Body for Made {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = worker::BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, worker::BodyError>>> {
         let n = self.left.min(CHUNK.len());
         self.left -= n;
         self.backstage.made.fetch_add(n, Ordering::Relaxed);
