@@ -12,9 +12,9 @@ use std::time::Duration;
 use bytes::Bytes;
 #[cfg(feature = "h2")]
 use h2::{Reason, RecvStream};
-use hyper::body::{Body as HttpBody, Frame, SizeHint};
 #[cfg(feature = "h1")]
 use hyper::body::Incoming;
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
 
 use crate::error::Culprit;
 use crate::shard::{Services, Sleep};
@@ -35,7 +35,11 @@ enum Kind {
     #[cfg(feature = "h1")]
     Http1(Incoming),
     #[cfg(feature = "h2")]
-    Http2 { content: RecvStream, length: Option<u64>, in_trailers: bool },
+    Http2 {
+        content: RecvStream,
+        length: Option<u64>,
+        in_trailers: bool,
+    },
 }
 
 /// Why the content of a request is not whole.

@@ -179,7 +179,10 @@ impl Body for Made {
     type Data = Bytes;
     type Error = worker::BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, worker::BodyError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, worker::BodyError>>> {
         let n = self.left.min(CHUNK.len());
         self.left -= n;
         self.backstage.made.fetch_add(n, Ordering::Relaxed);

@@ -33,6 +33,7 @@ pub(super) struct Served<S> {
     leaving: bool,
 }
 
+#[expect(clippy::large_enum_variant, reason = "nearly every connection is in the large one")]
 enum Stage {
     /// The client's preface is awaited. Boxed, so that a connection does not keep room for it.
     Beginning(Box<Handshake<Watched, Bytes>>),
@@ -43,7 +44,12 @@ enum Stage {
 impl<S> Unpin for Served<S> {}
 
 impl<S: HttpService> Served<S> {
-    pub(super) fn new(handshake: Handshake<Watched, Bytes>, heard: Rc<Heard>, options: Arc<Options>, service: S) -> Self {
+    pub(super) fn new(
+        handshake: Handshake<Watched, Bytes>,
+        heard: Rc<Heard>,
+        options: Arc<Options>,
+        service: S,
+    ) -> Self {
         let deadlines = Deadlines::new(&heard, &options);
         let stage = Stage::Beginning(Box::new(handshake));
         Self { stage, service, options, heard, deadlines, pings: None, leaving: false }

@@ -101,7 +101,12 @@ mod tests {
 
     use super::*;
 
-    fn prepared(status: u16, body: &'static str, headers: &[(&'static str, &'static str)], content: Content) -> HeaderMap {
+    fn prepared(
+        status: u16,
+        body: &'static str,
+        headers: &[(&'static str, &'static str)],
+        content: Content,
+    ) -> HeaderMap {
         let mut response = Response::new(Full::<Bytes>::from(body));
         *response.status_mut() = StatusCode::from_u16(status).unwrap();
         for (name, value) in headers {
