@@ -4,9 +4,13 @@ use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, Waker, ready};
+#[cfg(feature = "h2")]
+use std::sync::{Mutex, PoisonError};
+#[cfg(feature = "h2")]
+use std::task::Waker;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -72,9 +76,11 @@ struct Patience {
 #[derive(Default)]
 pub(super) struct Dialogue {
     answered: AtomicBool,
+    #[cfg(feature = "h2")]
     expectation: Mutex<Expectation>,
 }
 
+#[cfg(feature = "h2")]
 #[derive(Default)]
 enum Expectation {
     #[default]
@@ -114,6 +120,7 @@ impl Dialogue {
         }
     }
 
+    #[cfg(feature = "h2")]
     fn content_is_wanted(&self) {
         let mut expectation = self.expectation.lock().unwrap_or_else(PoisonError::into_inner);
         if let Expectation::Stated(waker) = &mut *expectation {
@@ -163,6 +170,7 @@ impl Patience {
 
     /// While nothing comes: ends when that has lasted too long.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
+        #[cfg(feature = "h2")]
         self.dialogue.content_is_wanted();
         // Once both talk at a time, as in a stream of messages, either may be silent as long as it likes.
         if self.wait == Duration::MAX || self.dialogue.answered.load(Ordering::Relaxed) {

@@ -16,7 +16,8 @@ use hyper::{Request, Response};
 use pin_project_lite::pin_project;
 
 use super::body::{Body, Dialogue};
-use super::hyper_io::{HyperIo, ShardTimer, bounded};
+use super::hyper_io::{ShardTimer, bounded};
+use super::io::Io;
 use super::{Connection, HttpService, Start, facts, until_done};
 use crate::shard::{Services, Stream, Worker};
 
@@ -132,7 +133,7 @@ fn converse<S: HttpService>(options: &Options, stream: Stream, service: S) -> im
         builder.max_headers(options.headers_max);
     }
     let service = Bodied { service, services: Arc::clone(stream.services()), content_wait: options.content_wait };
-    let connection = builder.serve_connection(HyperIo::new(stream, options.write_wait), service).with_upgrades();
+    let connection = builder.serve_connection(Io::new(stream, options.write_wait), service).with_upgrades();
     until_done(connection, draining, |connection| connection.graceful_shutdown())
 }
 

@@ -25,7 +25,7 @@ use connection::Served;
 use io::{Heard, Watched};
 
 use super::body::Body;
-use super::hyper_io::HyperIo;
+use super::io::Io;
 use super::{Connection, HttpService, Start, facts, until_done};
 use crate::shard::{Stream, Worker};
 
@@ -201,7 +201,7 @@ fn converse<S: HttpService>(options: &Arc<Options>, stream: Stream, service: S) 
         )
         .max_frame_size(options.frame_bytes_max.clamp(*FRAME_BYTES.start(), *FRAME_BYTES.end()))
         .max_send_buffer_size(options.send_buffer_bytes_max.clamp(1, u32::MAX as usize));
-    let io = Watched { io: HyperIo::new(stream, options.write_wait), heard: Rc::clone(&heard) };
+    let io = Watched { io: Io::new(stream, options.write_wait), heard: Rc::clone(&heard) };
     let served = Served::new(builder.handshake(io), heard, Arc::clone(options), service);
     until_done(served, draining, |served| served.get_mut().leave())
 }

@@ -10,7 +10,9 @@ mod facts;
 pub mod http1;
 #[cfg(feature = "h2")]
 pub mod http2;
+#[cfg(feature = "h1")]
 mod hyper_io;
+mod io;
 mod service;
 mod tower;
 #[cfg(feature = "websocket")]

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::shard::Services;
 use crate::time::Instant64;
-use crate::worker::hyper_io::HyperIo;
+use crate::worker::io::Io;
 
 /// Where the client's first frame begins (RFC 9113 section 3.4).
 const FIRST_FRAME: usize = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
@@ -64,7 +64,7 @@ impl Heard {
 
 /// A connection's stream under the library.
 pub(super) struct Watched {
-    pub(super) io: HyperIo,
+    pub(super) io: Io,
     pub(super) heard: Rc<Heard>,
 }
 
