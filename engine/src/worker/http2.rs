@@ -86,8 +86,9 @@ pub struct Options {
     /// How long a write may wait for the client to take what it was sent before, whatever its windows allow; 60
     /// seconds. Met: close.
     pub write_wait: Duration,
-    /// How long content of one stream may wait for the client to open its windows (RFC 9113 section 6.9); 60 seconds
-    /// from the last time that it did. Met: the stream is reset with `CANCEL`.
+    /// How long content of one stream may wait for the client to open its windows (RFC 9113 section 6.9), and for its
+    /// turn among the other streams of a slow client; 5 minutes from the last time that some of it could go. Met: the
+    /// stream is reset with `CANCEL`.
     pub window_wait: Duration,
     /// How long a service that reads a request's content may wait for more of it, until its answer begins; 60 seconds,
     /// [`Duration::MAX`] for ever. Met: reading fails with [`BodyError::Late`](super::BodyError::Late); a service that
@@ -115,7 +116,7 @@ impl Default for Options {
             keep_alive_interval: Duration::from_secs(120),
             keep_alive_timeout: Duration::from_secs(20),
             write_wait: Duration::from_secs(60),
-            window_wait: Duration::from_secs(60),
+            window_wait: Duration::from_secs(300),
             content_wait: Duration::from_secs(60),
             connect_protocol: false,
         }

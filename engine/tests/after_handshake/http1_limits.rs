@@ -270,3 +270,15 @@ fn options_out_of_range_are_brought_into_it() {
     });
     assert_lives_on(server);
 }
+
+#[test]
+fn content_that_does_not_come_is_not_waited_for() {
+    for placement in PLACEMENTS {
+        let server = start(placement, |options| options.content_wait = Duration::from_millis(30));
+        let mut c = server.connect("http/1.1");
+        c.write_all(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 20\r\n\r\na beginning").unwrap();
+        assert_eq!(read_answer(&mut c, true).body, "nothing more of the request's content came for 30ms");
+        assert_eq!(read_rest(&mut c), b"");
+        assert_lives_on(server);
+    }
+}
