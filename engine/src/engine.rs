@@ -12,8 +12,10 @@ use std::thread::{self, JoinHandle};
 
 use rustls::pki_types::UnixTime;
 
+use crate::crypto::Crypto;
+use crate::crypto::batch::Unavailable;
 use crate::error::Culprit;
-use crate::handshake::{Blueprint, Live, ProtocolTls, Sources, TlsVersions};
+use crate::handshake::{Batched, Blueprint, Live, ProtocolTls, Sources, TlsVersions};
 use crate::identity::{CertificateSet, IdentityWarning};
 use crate::limits::Limits;
 use crate::metrics::{Counters, Metrics};
@@ -71,6 +73,8 @@ pub enum StartError {
     Listen(ListenError),
     /// rustls refuses the configuration.
     Tls(rustls::Error),
+    /// [`Crypto::Batch`] was asked for and is not to be had.
+    Crypto(Unavailable),
     /// The system gives no thread or no poller.
     System(io::Error),
 }
@@ -100,6 +104,7 @@ impl fmt::Display for StartError {
             Self::Selection(e) => e.fmt(f),
             Self::Listen(e) => e.fmt(f),
             Self::Tls(e) => write!(f, "TLS configuration: {e}"),
+            Self::Crypto(e) => write!(f, "{e}; `auto` or `aws-lc` run on any CPU"),
             Self::System(e) => write!(f, "cannot start a thread: {e}"),
         }
     }
@@ -111,6 +116,7 @@ impl std::error::Error for StartError {
             Self::Selection(e) => Some(e),
             Self::Listen(e) => Some(e),
             Self::Tls(e) => Some(e),
+            Self::Crypto(e) => Some(e),
             Self::System(e) => Some(e),
             _ => None,
         }
@@ -136,6 +142,7 @@ pub struct Builder {
     tickets: usize,
     limits: Limits,
     sources: Sources,
+    crypto: Crypto,
     #[cfg(feature = "tokio")]
     runtime: Option<tokio::runtime::Handle>,
 }
@@ -157,6 +164,7 @@ impl Default for Builder {
             tickets: 1,
             limits: Limits::default(),
             sources: Sources::default(),
+            crypto: Crypto::default(),
             #[cfg(feature = "tokio")]
             runtime: None,
         }
@@ -257,6 +265,12 @@ impl Builder {
     /// Where cryptography, wall clock and ticket keys come from.
     pub fn sources(self, sources: Sources) -> Self {
         Self { sources, ..self }
+    }
+
+    /// Whether the key exchanges of a turn are computed together; see [`Crypto`]. It changes the groups of the
+    /// provider in the [`sources`](Self::sources), and not their order.
+    pub fn crypto(self, crypto: Crypto) -> Self {
+        Self { crypto, ..self }
     }
 
     /// Enters this runtime on every shard and worker thread, so that handlers may use tokio's timers, sockets and
@@ -368,6 +382,9 @@ impl Builder {
             (self.limits.clone(), Arc::clone(&handle.control), Arc::clone(&handle.counters));
         #[cfg(feature = "tokio")]
         let runtime = self.runtime.clone();
+        // A worker thread has no handshakes.
+        let batch = if plan.mail.is_some() { None } else { self.crypto.resolve().map_err(StartError::Crypto)? };
+        let provider = Arc::clone(&self.sources.provider);
         let body = move || {
             #[cfg(feature = "tokio")]
             let _entered = runtime.as_ref().map(tokio::runtime::Handle::enter);
@@ -379,6 +396,9 @@ impl Builder {
             config.workers = plan.workers;
             config.mail = plan.mail;
             config.counters = counters;
+            if let Some(batch) = batch {
+                config.prepare = Box::new(Batched::new(batch, &provider)?);
+            }
             Shard::new(plan.transport, config).run(&control)
         };
         thread::Builder::new().name(plan.name).spawn(body).map_err(StartError::System)
@@ -422,7 +442,11 @@ impl Builder {
                 tickets: p.tickets.unwrap_or(self.tickets),
             });
         }
-        Blueprint::new(table, &tls, &self.sources).map_err(StartError::Tls)
+        let mut sources = self.sources.clone();
+        if let Some(batch) = self.crypto.resolve().map_err(StartError::Crypto)? {
+            sources.provider = Arc::new(batch.provider((*sources.provider).clone()));
+        }
+        Blueprint::new(table, &tls, &sources).map_err(StartError::Tls)
     }
 
     fn index_of(&self, id: &[u8]) -> Result<usize, StartError> {

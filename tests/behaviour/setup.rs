@@ -107,3 +107,10 @@ pub(crate) fn with_provider(made: &Made, provider: handfast::rustls::crypto::Cry
     sources.provider = Arc::new(provider);
     one_protocol(made, TlsVersions::Tls13, &sources)
 }
+
+/// `h2` with this cryptography and every version.
+pub(crate) fn one_protocol_with(made: &Made, provider: handfast::rustls::crypto::CryptoProvider) -> ShardConfig {
+    let mut sources = Sources::default();
+    sources.provider = Arc::new(provider);
+    one_protocol(made, TlsVersions::Tls12And13, &sources)
+}

@@ -1,11 +1,15 @@
 //! Where the engine's cryptography comes from.
 //!
 //! One seam: the [`CryptoProvider`] made here is what every TLS configuration of the engine uses. One that computes
-//! in batches can take its place without the handshake code knowing; it is fed by the turn's
+//! in batches ([`batch`]) can take its place without the handshake code knowing; it is fed by the turn's
 //! [prepare phase](crate::handshake::Prepare).
 
+pub mod batch;
+mod choice;
+mod key_schedule;
 mod tickets;
 
+pub use choice::Crypto;
 pub use tickets::{TicketSecret, Ticketer};
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use handfast::crypto::batch::{Batch, Unavailable};
 use handfast::handshake::TlsVersions;
 use handfast::identity::{CertificateSet, IdentityError};
 use handfast::rustls::crypto::CryptoProvider;
@@ -18,7 +19,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tokio::io::AsyncWriteExt;
 
-use super::args::{Prefer, ProtocolArg, ServeArgs, Tls, Workers};
+use super::args::{CryptoArg, Prefer, ProtocolArg, ServeArgs, Tls, Workers};
 use super::identities;
 
 /// Why the server did not start, or ended badly.
@@ -121,7 +122,16 @@ fn say(text: &str) {
 }
 
 fn builder(args: &ServeArgs, provider: &CryptoProvider) -> Result<(Builder, Option<String>), ServeError> {
-    let mut builder = Engine::builder().limits(limits(args)).listen_options(listen_options(args)).tickets(args.tickets);
+    if args.crypto == CryptoArg::Auto
+        && let Err(e @ Unavailable::SelfTest(_)) = Batch::detect()
+    {
+        eprintln!("handfast: warning: {e}; aws-lc computes everything");
+    }
+    let mut builder = Engine::builder()
+        .crypto(args.crypto.into())
+        .limits(limits(args))
+        .listen_options(listen_options(args))
+        .tickets(args.tickets);
     for endpoint in &args.listen {
         builder = builder.listen(endpoint.clone());
     }

@@ -9,7 +9,7 @@
 use super::lanes::Lanes;
 
 /// Digits of a scalar.
-pub(super) const DIGITS: usize = 52;
+pub(super) const DIGITS: u32 = 52;
 
 /// One digit of each lane's scalar.
 #[derive(Clone, Copy)]
@@ -22,9 +22,9 @@ pub(super) struct Digit<L: Lanes> {
 
 /// Digit `place` of the odd number whose half, rounded down, is `half`: little-endian words.
 #[inline(always)]
-pub(super) fn odd_digit<L: Lanes>(half: &[L; 4], place: usize) -> Digit<L> {
+pub(super) fn odd_digit<L: Lanes>(half: &[L; 4], place: u32) -> Digit<L> {
     let at = 5 * place;
-    let (word, shift) = (at / 64, (at % 64) as u32);
+    let (word, shift) = ((at / 64) as usize, at % 64);
     let bits = match place {
         // Bit 255 of the half is 0, and bit 259 is set for every number.
         51 => half[3].shr(63) | L::splat(16),
@@ -46,9 +46,8 @@ mod tests {
     fn the_digits_add_up_to_the_number() {
         let numbers = [[1, 0, 0, 0], [u64::MAX; 4], [0x0123_4567_89ab_cdef, 5, 1 << 63, 0xffff_ffff_0000_0000]];
         for number in numbers {
-            let half: [u64; 4] = core::array::from_fn(|i| {
-                number[i] >> 1 | number.get(i + 1).map_or(0, |above| above << 63)
-            });
+            let half: [u64; 4] =
+                core::array::from_fn(|i| number[i] >> 1 | number.get(i + 1).map_or(0, |above| above << 63));
             let half = half.map(Portable::splat);
             // From the highest place down: sum = 32 sum + digit, with enough words for what lies between.
             let mut sum = [0i128; 5];

@@ -98,7 +98,7 @@ impl Table {
     /// Computes it: a millisecond with IFMA, some ten without.
     #[inline(always)]
     pub(super) fn compute<L: Lanes>() -> Self {
-        let mut rows = vec![[[Row([0; 16]); 5]; 3]; DIGITS].into_boxed_slice();
+        let mut rows = vec![[[Row([0; 16]); 5]; 3]; DIGITS as usize].into_boxed_slice();
         // Eight places at a time, one in each lane; the first lane's is the base point itself.
         let mut places = Point::<L>::base();
         for step in 0..5 * (LANES - 1) {
@@ -128,9 +128,10 @@ impl Table {
 
     /// The digit's multiple of the place's point.
     #[inline(always)]
-    pub(super) fn entry<L: Lanes>(&self, place: usize, digit: Digit<L>) -> Affine<L> {
-        let [plus, minus, product] = &self.0[place];
-        let (plus, minus, product) = (look_up(plus, digit.index), look_up(minus, digit.index), look_up(product, digit.index));
+    pub(super) fn entry<L: Lanes>(&self, place: u32, digit: Digit<L>) -> Affine<L> {
+        let [plus, minus, product] = &self.0[place as usize];
+        let (plus, minus, product) =
+            (look_up(plus, digit.index), look_up(minus, digit.index), look_up(product, digit.index));
         // The negative of (x, y) is (-x, y).
         Affine {
             y_plus_x: Fe::select(digit.positive, plus, minus),

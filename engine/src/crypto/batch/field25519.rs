@@ -54,12 +54,7 @@ impl<L: Lanes> Fe<L> {
     #[inline(always)]
     pub(super) fn to_words(self) -> [L; 4] {
         let h = self.reduced().0;
-        [
-            h[0] | h[1].shl(51),
-            h[1].shr(13) | h[2].shl(38),
-            h[2].shr(26) | h[3].shl(25),
-            h[3].shr(39) | h[4].shl(12),
-        ]
+        [h[0] | h[1].shl(51), h[1].shr(13) | h[2].shl(38), h[2].shr(26) | h[3].shl(25), h[3].shr(39) | h[4].shl(12)]
     }
 
     /// The one representation below 2^255 - 19, with limbs below 2^51.
@@ -297,7 +292,7 @@ mod tests {
 
     #[test]
     fn the_largest_limbs_do_not_overflow() {
-        let top = F([Portable::splat((1 << 51) + (1 << 15) + (1 << 11)); 5]);
+        let top = Fe([Portable::splat((1 << 51) + (1 << 15) + (1 << 11)); 5]);
         let square = top.square();
         assert_eq!(words(square), words(top.mul(top)));
         // (a + b)^2 = a^2 + 2ab + b^2, with sums of the largest limbs on both sides.
@@ -311,7 +306,8 @@ mod tests {
 
     #[test]
     fn a_number_times_its_inverse_is_one() {
-        let x = F::constant([0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210, 0x0f1e_2d3c_4b5a_6978, 0x7fff_0000_ffff_0000]);
+        let x =
+            F::constant([0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210, 0x0f1e_2d3c_4b5a_6978, 0x7fff_0000_ffff_0000]);
         assert_eq!(words(x.mul(x.invert())), [1, 0, 0, 0]);
         assert_eq!(words(F::small(0).invert()), [0; 4]);
         assert_eq!(words(x.add_121665_times(x)), words(x.mul(F::small(121_666))));

@@ -134,11 +134,6 @@ impl Lanes for Wide {
     }
 
     #[inline(always)]
-    fn sar(self, bits: u32) -> Self {
-        wide!(_mm512_sra_epi64(self.0, _mm_cvtsi64_si128(i64::from(bits))))
-    }
-
-    #[inline(always)]
     fn madd_lo(self, a: Self, b: Self) -> Self {
         wide!(_mm512_madd52lo_epu64(self.0, a.0, b.0))
     }

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use super::edwards::Table;
 #[cfg(target_arch = "x86_64")]
 use super::ifma::Ifma;
-use super::lanes::{LANES, Portable};
+use super::lanes::Portable;
 use super::x25519::{self, Octets};
 
 /// Why nothing can be computed in batches.
@@ -84,45 +84,34 @@ impl Kernels {
         })
     }
 
-    /// Known answers, every lane with another question.
+    /// Known answers, with different questions in the lanes.
     fn test(self) -> Result<(), Unavailable> {
-        let mut secrets = [RFC_7748_ALICE_SECRET, RFC_7748_BOB_SECRET].repeat(LANES / 2);
-        let mut peers = [RFC_7748_BOB_PUBLIC, RFC_7748_ALICE_PUBLIC].repeat(LANES / 2);
-        // The first vectors of RFC 7748 section 5.2, in two of the lanes.
-        (secrets[2], peers[2]) = (RFC_7748_SCALAR, RFC_7748_U);
-        (secrets[7], peers[7]) = (RFC_7748_SCALAR, RFC_7748_U);
-        let (secrets, peers) = (array(&secrets), array(&peers));
-        let shared = self.agree(&secrets, &peers);
-        let right = shared.iter().enumerate().all(|(lane, shared)| {
-            *shared == if lane == 2 || lane == 7 { RFC_7748_PRODUCT } else { RFC_7748_SHARED }
-        });
-        if !right {
+        let (alice, bob) = (RFC_7748_ALICE, RFC_7748_BOB);
+        let mut secrets = lanes(|lane| if lane % 2 == 0 { alice.0 } else { bob.0 });
+        let public = self.public(&secrets);
+        if public != lanes(|lane| if lane % 2 == 0 { alice.1 } else { bob.1 }) {
+            return Err(Unavailable::SelfTest("X25519 key generation"));
+        }
+        let mut peers = lanes(|lane| if lane % 2 == 0 { bob.1 } else { alice.1 });
+        let (scalar, u, product) = RFC_7748_PRODUCT;
+        (secrets[6], peers[6]) = (scalar, u);
+        if *self.agree(&secrets, &peers) != lanes(|lane| if lane == 6 { product } else { RFC_7748_SHARED }) {
             return Err(Unavailable::SelfTest("X25519 key agreement"));
         }
-        let public = self.public(&secrets);
-        let right = public.iter().enumerate().all(|(lane, public)| match lane {
-            2 | 7 => *public == RFC_7748_SCALAR_PUBLIC,
-            _ if lane % 2 == 0 => *public == RFC_7748_ALICE_PUBLIC,
-            _ => *public == RFC_7748_BOB_PUBLIC,
-        });
-        if right { Ok(()) } else { Err(Unavailable::SelfTest("X25519 key generation")) }
+        Ok(())
     }
 }
 
-fn array(octets: &[[u8; 32]]) -> Octets {
-    let mut lanes = [[0; 32]; LANES];
-    lanes.copy_from_slice(octets);
-    lanes
+fn lanes(octets: impl Fn(usize) -> [u8; 32]) -> Octets {
+    core::array::from_fn(octets)
 }
 
 /// Reads 64 hexadecimal digits.
-const fn hex(text: &[u8; 64]) -> [u8; 32] {
+pub(super) const fn hex(text: &str) -> [u8; 32] {
     const fn digit(c: u8) -> u8 {
-        match c {
-            b'0'..=b'9' => c - b'0',
-            _ => c - b'a' + 10,
-        }
+        if c.is_ascii_digit() { c - b'0' } else { c - b'a' + 10 }
     }
+    let text = text.as_bytes();
     let mut bytes = [0; 32];
     let mut i = 0;
     while i < 32 {
@@ -132,6 +121,19 @@ const fn hex(text: &[u8; 64]) -> [u8; 32] {
     bytes
 }
 
-// RFC 7748 section 6.1.
-const RFC_7748_ALICE_SECRET: [u8; 32] = hex(b"77076d0a7318a57d3c16c17251b26645df4c9f92ebc099ac5ff17e8c5cc1f21c"
-    .first_chunk().unwrap());
+/// Secret and public keys of RFC 7748 section 6.1.
+pub(super) const RFC_7748_ALICE: ([u8; 32], [u8; 32]) = (
+    hex("77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a"),
+    hex("8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a"),
+);
+pub(super) const RFC_7748_BOB: ([u8; 32], [u8; 32]) = (
+    hex("5dab087e624a8a4b79e17f8b83800ee66f3bb1292618b6fd1c2f8b27ff88e0eb"),
+    hex("de9edb7d7b7dc1b4d35b61c2ece435373f8343c85b78674dadfc7e146f882b4f"),
+);
+const RFC_7748_SHARED: [u8; 32] = hex("4a5d9d5ba4ce2de1728e3bf480350f25e07e21c947d19e3376f09b3c1e161742");
+/// Scalar, u-coordinate and result of RFC 7748 section 5.2.
+pub(super) const RFC_7748_PRODUCT: ([u8; 32], [u8; 32], [u8; 32]) = (
+    hex("a546e36bf0527c9d3b16154b82465edd62144c0ac1fc5a18506a2244ba449ac4"),
+    hex("e6db6867583030db3594c1a424b15f7c726624ec26b3353b10a903a6d0ab1c4c"),
+    hex("c3da55379de9c6908e94ea4df28d084f32eccf03491c71f754b4075577a28552"),
+);

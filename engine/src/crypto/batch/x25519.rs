@@ -26,8 +26,8 @@ pub(super) fn agree<L: Lanes>(secrets: &Octets, peers: &Octets) -> Zeroizing<Oct
     }
     let x1 = Fe::from_words(words::<L>(peers));
     let (mut x2, mut z2, mut x3, mut z3) = (Fe::small(1), Fe::small(0), x1, Fe::small(1));
-    for t in (0..255).rev() {
-        let swap = swaps[t / 64].bit((t % 64) as u32);
+    for t in (0..255_u32).rev() {
+        let swap = swaps[(t / 64) as usize].bit(t % 64);
         (x2, x3) = (Fe::select(swap, x3, x2), Fe::select(swap, x2, x3));
         (z2, z3) = (Fe::select(swap, z3, z2), Fe::select(swap, z2, z3));
         // In the names of RFC 7748.
