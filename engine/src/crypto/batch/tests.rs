@@ -146,7 +146,12 @@ fn low_order_and_unreduced_points_come_out_as_aws_lc_has_them() {
 #[test]
 fn extreme_secrets_come_out_as_aws_lc_has_them() {
     for kernels in all_kernels() {
-        for secrets in [[[0; 32]; 8], [[0xff; 32]; 8], octets(|l| [1 << l; 32]), octets(|l| [l as u8 * 31; 32])] {
+        for secrets in [
+            [[0; 32]; 8],
+            [[0xff; 32]; 8],
+            octets(|l| [1 << l; 32]),
+            octets(|l| [[3, 50, 77, 104, 131, 158, 185, 251][l]; 32]),
+        ] {
             assert_agrees_with_aws_lc(kernels, &secrets, &random());
         }
     }
