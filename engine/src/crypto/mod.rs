@@ -7,10 +7,12 @@
 pub mod batch;
 mod choice;
 mod key_schedule;
+mod ticket_secrets;
 mod tickets;
 
 pub use choice::Crypto;
-pub use tickets::{TicketSecret, Ticketer};
+pub use ticket_secrets::{TicketSecretError, TicketSecretExposed, TicketSecretFault, TicketSecrets, new_ticket_secret};
+pub use tickets::{TicketOptions, Ticketer};
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::{NamedGroup, SupportedCipherSuite};
