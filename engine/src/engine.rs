@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use rustls::pki_types::UnixTime;
 
-use crate::crypto::batch::Unavailable;
+use crate::crypto::batch::{Batch, Unavailable};
 use crate::crypto::{Crypto, TicketOptions, TicketSecrets};
 use crate::error::Culprit;
 use crate::handshake::{Batched, Blueprint, Live, ProtocolTls, Sources, TlsVersions};
@@ -78,6 +78,8 @@ pub enum StartError {
     Tls(rustls::Error),
     /// [`Crypto::Batch`] was asked for and is not to be had.
     Crypto(Unavailable),
+    /// Presigning was asked for, and nothing is computed in batches.
+    PresignWithoutBatch,
     /// The system gives no thread or no poller.
     System(io::Error),
 }
@@ -111,6 +113,9 @@ impl fmt::Display for StartError {
             Self::Selection(e) => e.fmt(f),
             Self::Listen(e) => e.fmt(f),
             Self::Tls(e) => write!(f, "TLS configuration: {e}"),
+            Self::PresignWithoutBatch => {
+                f.write_str("presigning is a part of batched cryptography: choose that as well")
+            }
             Self::Crypto(e) => write!(f, "{e}; `auto` or `aws-lc` run on any CPU"),
             Self::System(e) => write!(f, "cannot start a thread: {e}"),
         }
@@ -151,6 +156,7 @@ pub struct Builder {
     limits: Limits,
     sources: Sources,
     crypto: Crypto,
+    presign: Option<bool>,
     #[cfg(feature = "tokio")]
     runtime: Option<tokio::runtime::Handle>,
 }
@@ -174,6 +180,7 @@ impl Default for Builder {
             limits: Limits::default(),
             sources: Sources::default(),
             crypto: Crypto::default(),
+            presign: None,
             #[cfg(feature = "tokio")]
             runtime: None,
         }
@@ -305,6 +312,27 @@ impl Builder {
         Self { crypto, ..self }
     }
 
+    /// Whether ECDSA nonces are drawn ahead in each turn. Unless said otherwise they are with [`Crypto::Batch`], and are
+    /// not with [`Crypto::Auto`]. It helps identities whose keys were loaded with
+    /// [`Batch::provider`]; see [`Batch::with_presigning`] for what it gives up.
+    pub fn presign(self, presign: bool) -> Self {
+        Self { presign: Some(presign), ..self }
+    }
+
+    /// What [`crypto`](Self::crypto) and [`presign`](Self::presign) come to on this machine; `None` is aws-lc.
+    ///
+    /// # Errors
+    /// What was asked for is not to be had.
+    pub fn batch(&self) -> Result<Option<Batch>, StartError> {
+        if self.crypto == Crypto::AwsLc && self.presign == Some(true) {
+            return Err(StartError::PresignWithoutBatch);
+        }
+        let batch = self.crypto.resolve().map_err(StartError::Crypto)?;
+        let presign = self.presign.unwrap_or(self.crypto == Crypto::Batch);
+        let batch = batch.map(|batch| if presign { batch.with_presigning() } else { Ok(batch) });
+        batch.transpose().map_err(StartError::Crypto)
+    }
+
     /// Enters this runtime on every shard and worker thread, so that handlers may use tokio's timers, sockets and
     /// `spawn`. The runtime must outlive the engine.
     #[cfg(feature = "tokio")]
@@ -415,7 +443,7 @@ impl Builder {
         #[cfg(feature = "tokio")]
         let runtime = self.runtime.clone();
         // A worker thread has no handshakes.
-        let batch = if plan.mail.is_some() { None } else { self.crypto.resolve().map_err(StartError::Crypto)? };
+        let batch = if plan.mail.is_some() { None } else { self.batch()? };
         let provider = Arc::clone(&self.sources.provider);
         let body = move || {
             #[cfg(feature = "tokio")]
@@ -479,7 +507,7 @@ impl Builder {
             });
         }
         let mut sources = self.sources.clone();
-        if let Some(batch) = self.crypto.resolve().map_err(StartError::Crypto)? {
+        if let Some(batch) = self.batch()? {
             sources.provider = Arc::new(batch.provider((*sources.provider).clone()));
         }
         let blueprint = Blueprint::new(table, &tls, &sources).map_err(StartError::Tls)?;

@@ -127,6 +127,10 @@ counters! {
     batch_misses,
     /// Key shares that were left to aws-lc because too few came together.
     batch_scalar_fallbacks,
+    /// ECDSA nonces drawn ahead; see [`Builder::presign`](crate::Builder::presign).
+    batch_nonces,
+    /// Signatures that were made with them. Those that were left over were wiped.
+    batch_presigned,
 }
 
 impl Counters {
@@ -150,6 +154,8 @@ impl Counters {
         self.batch_pool_refills.set(b.refills);
         self.batch_misses.set(b.misses);
         self.batch_scalar_fallbacks.set(b.scalar);
+        self.batch_nonces.set(b.nonces);
+        self.batch_presigned.set(b.presigned);
     }
 }
 

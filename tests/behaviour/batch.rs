@@ -11,7 +11,7 @@ use handfast_tests::certificates::{Made, make};
 use handfast_tests::client::{Options, Tls};
 use handfast_tests::world::{Peer, World};
 
-use crate::setup::{one_protocol_with, with_provider};
+use crate::setup::{one_protocol_of, one_protocol_with, with_provider};
 
 const CLIENTS: u64 = 5;
 
@@ -69,6 +69,20 @@ pub(crate) fn key_exchanges_of_one_turn_are_computed_together<W: World>() {
         assert!(m.batch_lanes >= 2 * m.batch_agreements && m.batch_agreements > 0, "{m}");
         assert!(m.batch_pool_refills > 0, "{m}");
     }
+}
+
+pub(crate) fn signatures_of_one_turn_are_prepared_together<W: World>() {
+    let made = make(&["localhost"]);
+    let Ok(batch) = Batch::detect().and_then(Batch::with_presigning) else { return };
+    let provider = batch.provider(handfast::crypto::provider());
+    let mut config = one_protocol_of(made.set_with("default", &provider), provider.clone());
+    config.prepare = Box::new(Batched::new(batch, &provider).expect("memory"));
+    let mut world = W::new(config);
+    // The client verifies every signature.
+    handshakes(&mut world, &clients(&made, &[X25519]), HandshakeKind::Full);
+    let m = world.metrics();
+    assert_eq!((m.handshakes_full, m.batch_presigned), (CLIENTS, m.batch_nonces), "{m}");
+    assert!(m.batch_nonces >= 3, "{m}");
 }
 
 pub(crate) fn resumed_handshakes_are_computed_together_too<W: World>() {

@@ -37,6 +37,7 @@ behaviours! {
         client_preference_and_fallback;
     batch:
         key_exchanges_of_one_turn_are_computed_together,
+        signatures_of_one_turn_are_prepared_together,
         resumed_handshakes_are_computed_together_too,
         nothing_is_computed_for_another_group_another_version_or_a_retry,
         hellos_in_pieces_are_answered_from_a_batch,

@@ -31,7 +31,7 @@ pub enum Fixed {
     MailboxDepth,
     /// The runtime that its threads have entered.
     Runtime,
-    /// [`Builder::crypto`].
+    /// [`Builder::crypto`] and [`Builder::presign`].
     Crypto,
 }
 
@@ -201,7 +201,7 @@ impl Builder {
             (Fixed::Pin, self.pin == running.pin),
             (Fixed::Placement, self.placement == running.placement),
             (Fixed::MailboxDepth, self.limits.mailbox_depth == running.limits.mailbox_depth),
-            (Fixed::Crypto, self.crypto == running.crypto),
+            (Fixed::Crypto, (self.crypto, self.presign) == (running.crypto, running.presign)),
             (Fixed::Runtime, same_runtime),
         ];
         same.into_iter().filter(|(_, same)| !same).map(|(fixed, _)| fixed).collect()

@@ -4,7 +4,7 @@ use std::io;
 use std::mem;
 
 use rustls::crypto::CryptoProvider;
-use rustls::{NamedGroup, ProtocolVersion};
+use rustls::{NamedGroup, ProtocolVersion, SignatureScheme};
 
 use super::hello::ClientHelloView;
 use super::prepare::Prepare;
@@ -20,6 +20,8 @@ pub struct Batched {
     groups: Box<[NamedGroup]>,
     /// The X25519 shares of the ClientHellos that were shown.
     shares: Vec<[u8; 32]>,
+    /// How many of them will be answered with a signature that may be an ECDSA one.
+    signatures: usize,
     counters: BatchCounters,
 }
 
@@ -44,6 +46,7 @@ impl Batched {
             state: State::Idle(Box::new(batch.turn()?)),
             groups: usable.map(|g| g.name()).collect(),
             shares: Vec::new(),
+            signatures: 0,
             counters: BatchCounters::default(),
         })
     }
@@ -62,11 +65,16 @@ impl Batched {
 impl Prepare for Batched {
     fn see(&mut self, hello: &ClientHelloView<'_>) {
         self.shares.extend(self.share(hello));
+        let signs = hello.offers(ProtocolVersion::TLSv1_3)
+            && !hello.has_psk()
+            && hello.signature_schemes().any(|scheme| scheme == SignatureScheme::ECDSA_NISTP256_SHA256);
+        self.signatures += usize::from(signs);
     }
 
     fn prepare(&mut self, now: Instant64) {
         let State::Idle(mut turn) = mem::replace(&mut self.state, State::Lost) else { return };
         turn.agree(&self.shares, now);
+        turn.presign(self.signatures);
         self.counters = turn.counters();
         self.state = match Installed::new(turn) {
             Ok(installed) => State::Installed(installed),
@@ -76,8 +84,15 @@ impl Prepare for Batched {
 
     fn finish(&mut self) {
         self.shares.clear();
+        self.signatures = 0;
         self.state = match mem::replace(&mut self.state, State::Lost) {
-            State::Installed(installed) => installed.take_back().map_or(State::Lost, State::Idle),
+            State::Installed(installed) => match installed.take_back() {
+                Some(turn) => {
+                    self.counters = turn.counters();
+                    State::Idle(turn)
+                }
+                None => State::Lost,
+            },
             state => state,
         };
     }

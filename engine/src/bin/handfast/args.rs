@@ -94,6 +94,12 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_enum, default_value_t = CryptoArg::AwsLc)]
     pub(crate) crypto: CryptoArg,
 
+    /// Draw the nonces of ECDSA signatures ahead in each turn: faster, but a copy of a running machine's memory
+    /// (snapshot, rollback, clone) that is taken at the wrong moment and run can give the key away [default: on with
+    /// `--crypto batch`, else off]
+    #[arg(long, value_enum, value_name = "SWITCH")]
+    pub(crate) presign: Option<Switch>,
+
     /// Session tickets after each TLS 1.3 handshake; 0 turns resumption off
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) tickets: usize,
@@ -170,6 +176,12 @@ impl FromStr for Workers {
 pub(crate) enum Prefer {
     Server,
     Client,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Switch {
+    On,
+    Off,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 
 use super::edwards::Table;
 use super::lanes::{LANES, Lanes};
+use super::p256;
 use super::x25519::{self, Octets};
 
 /// Proof that this CPU has AVX-512 with its fused 52-bit multiplication.
@@ -34,6 +35,15 @@ impl Ifma {
         unsafe { public(secrets, table) }
     }
 
+    pub(super) fn p256_multiples(
+        self,
+        halves: &[[u64; LANES]; 4],
+        table: &p256::Table,
+    ) -> Zeroizing<[[u64; LANES]; 4]> {
+        // SAFETY: `self` proves that the CPU has the features.
+        unsafe { p256_multiples(halves, table) }
+    }
+
     pub(super) fn table(self) -> Table {
         // SAFETY: `self` proves that the CPU has the features.
         unsafe { table() }
@@ -48,6 +58,11 @@ fn agree(secrets: &Octets, peers: &Octets) -> Zeroizing<Octets> {
 #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
 fn public(secrets: &Octets, table: &Table) -> Octets {
     x25519::public::<Wide>(secrets, table)
+}
+
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+fn p256_multiples(halves: &[[u64; LANES]; 4], table: &p256::Table) -> Zeroizing<[[u64; LANES]; 4]> {
+    p256::multiples::<Wide>(halves, table)
 }
 
 #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
@@ -131,6 +146,11 @@ impl Lanes for Wide {
     #[inline(always)]
     fn shr(self, bits: u32) -> Self {
         wide!(_mm512_srl_epi64(self.0, _mm_cvtsi64_si128(i64::from(bits))))
+    }
+
+    #[inline(always)]
+    fn sar(self, bits: u32) -> Self {
+        wide!(_mm512_sra_epi64(self.0, _mm_cvtsi64_si128(i64::from(bits))))
     }
 
     #[inline(always)]

@@ -8,7 +8,8 @@ use zeroize::Zeroizing;
 use super::edwards::Table;
 #[cfg(target_arch = "x86_64")]
 use super::ifma::Ifma;
-use super::lanes::Portable;
+use super::lanes::{LANES, Portable};
+use super::p256;
 use super::x25519::{self, Octets};
 
 /// Why nothing can be computed in batches.
@@ -74,6 +75,48 @@ impl Kernels {
         }
     }
 
+    /// The x-coordinates of multiples of P-256's base point; see [`p256::multiples`].
+    pub(super) fn p256_multiples(
+        self,
+        halves: &[[u64; LANES]; 4],
+        table: &p256::Table,
+    ) -> Zeroizing<[[u64; LANES]; 4]> {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Ifma(ifma) => ifma.p256_multiples(halves, table),
+            Self::Portable => p256::multiples::<Portable>(halves, table),
+        }
+    }
+
+    /// What drawing nonces ahead needs, tested once in the life of the process.
+    pub(super) fn presigning(self) -> Result<Presigning, Unavailable> {
+        static PRESIGNING: OnceLock<Result<p256::Table, Unavailable>> = OnceLock::new();
+        let failed = Unavailable::SelfTest("ECDSA nonces");
+        let table = PRESIGNING.get_or_init(|| {
+            let table = p256::Table::compute().map_err(|_| failed)?;
+            if self.signs_as_rfc_6979(&table) { Ok(table) } else { Err(failed) }
+        });
+        table.as_ref().map(|table| Presigning { table }).map_err(|e| *e)
+    }
+
+    /// Whether the signatures of RFC 6979 appendix A.2.5 come out.
+    fn signs_as_rfc_6979(self, table: &p256::Table) -> bool {
+        let [Some(key), Some(sample), Some(test)] =
+            [RFC_6979_KEY, RFC_6979_SAMPLE.0, RFC_6979_TEST.0].map(|bytes| p256::Scalar::new(&bytes))
+        else {
+            return false;
+        };
+        let nonces = core::array::from_fn(|lane| if lane.is_multiple_of(3) { test } else { sample });
+        let expected = |lane: usize| if lane.is_multiple_of(3) { RFC_6979_TEST } else { RFC_6979_SAMPLE };
+        let key = key.to_montgomery();
+        let signed = p256::Nonce::of(self, table, &nonces).map(|nonce| (nonce.r.to_bytes(), nonce));
+        signed.into_iter().enumerate().all(|(lane, (r, nonce))| {
+            let (_, digest, expected_r, expected_s) = expected(lane);
+            let signature = nonce.sign(&digest, &key).unwrap_or_default();
+            r == expected_r && signature.ends_with(&expected_s)
+        })
+    }
+
     /// The multiples of the base point; whoever asks first computes them.
     fn table(self) -> &'static Table {
         static TABLE: OnceLock<Table> = OnceLock::new();
@@ -87,18 +130,30 @@ impl Kernels {
     /// Known answers, with different questions in the lanes.
     fn test(self) -> Result<(), Unavailable> {
         let (alice, bob) = (RFC_7748_ALICE, RFC_7748_BOB);
-        let mut secrets = lanes(|lane| if lane % 2 == 0 { alice.0 } else { bob.0 });
+        let mut secrets = lanes(|lane| if lane.is_multiple_of(2) { alice.0 } else { bob.0 });
         let public = self.public(&secrets);
-        if public != lanes(|lane| if lane % 2 == 0 { alice.1 } else { bob.1 }) {
+        if public != lanes(|lane| if lane.is_multiple_of(2) { alice.1 } else { bob.1 }) {
             return Err(Unavailable::SelfTest("X25519 key generation"));
         }
-        let mut peers = lanes(|lane| if lane % 2 == 0 { bob.1 } else { alice.1 });
+        let mut peers = lanes(|lane| if lane.is_multiple_of(2) { bob.1 } else { alice.1 });
         let (scalar, u, product) = RFC_7748_PRODUCT;
         (secrets[6], peers[6]) = (scalar, u);
         if *self.agree(&secrets, &peers) != lanes(|lane| if lane == 6 { product } else { RFC_7748_SHARED }) {
             return Err(Unavailable::SelfTest("X25519 key agreement"));
         }
         Ok(())
+    }
+}
+
+/// What drawing nonces ahead needs.
+#[derive(Clone, Copy)]
+pub(super) struct Presigning {
+    pub(super) table: &'static p256::Table,
+}
+
+impl fmt::Debug for Presigning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Presigning")
     }
 }
 
@@ -136,4 +191,18 @@ pub(super) const RFC_7748_PRODUCT: ([u8; 32], [u8; 32], [u8; 32]) = (
     hex("a546e36bf0527c9d3b16154b82465edd62144c0ac1fc5a18506a2244ba449ac4"),
     hex("e6db6867583030db3594c1a424b15f7c726624ec26b3353b10a903a6d0ab1c4c"),
     hex("c3da55379de9c6908e94ea4df28d084f32eccf03491c71f754b4075577a28552"),
+);
+/// The key of RFC 6979 appendix A.2.5, and for the messages "sample" and "test" nonce, SHA-256 digest, r and s.
+const RFC_6979_KEY: [u8; 32] = hex("c9afa9d845ba75166b5c215767b1d6934e50c3db36e89b127b8a622b120f6721");
+const RFC_6979_SAMPLE: ([u8; 32], [u8; 32], [u8; 32], [u8; 32]) = (
+    hex("a6e3c57dd01abe90086538398355dd4c3b17aa873382b0f24d6129493d8aad60"),
+    hex("af2bdbe1aa9b6ec1e2ade1d694f41fc71a831d0268e9891562113d8a62add1bf"),
+    hex("efd48b2aacb6a8fd1140dd9cd45e81d69d2c877b56aaf991c34d0ea84eaf3716"),
+    hex("f7cb1c942d657c41d436c7a1b6e29f65f3e900dbb9aff4064dc4ab2f843acda8"),
+);
+const RFC_6979_TEST: ([u8; 32], [u8; 32], [u8; 32], [u8; 32]) = (
+    hex("d16b6ae827f17175e040871a1c7ec3500192c4c92677336ec2537acaee0008e0"),
+    hex("9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"),
+    hex("f1abb023518351cd71d881567b1ea663ed3efcf6c5132b354f28d3b0b7d38367"),
+    hex("019f4113742a2b14bd25926b49c649155f267e60d3814b4c0cc84250e46f0083"),
 );

@@ -39,6 +39,9 @@ pub(super) trait Lanes:
     /// Shifts right by fewer than 64 bits, filling with zeros. The distance is public.
     fn shr(self, bits: u32) -> Self;
 
+    /// Shifts right by fewer than 64 bits, filling with the sign. The distance is public.
+    fn sar(self, bits: u32) -> Self;
+
     /// `self` plus the low 52 bits of the product of the low 52 bits of `a` and `b`.
     fn madd_lo(self, a: Self, b: Self) -> Self;
 
@@ -143,6 +146,11 @@ impl Lanes for Portable {
     #[inline(always)]
     fn shr(self, bits: u32) -> Self {
         self.map(|lane| lane >> bits)
+    }
+
+    #[inline(always)]
+    fn sar(self, bits: u32) -> Self {
+        self.map(|lane| (lane.cast_signed() >> bits).cast_unsigned())
     }
 
     #[inline(always)]

@@ -173,7 +173,7 @@ fn random_lanes_come_out_as_aws_lc_has_them() {
 }
 
 fn turn_of(kernels: Kernels) -> Box<Turn> {
-    Box::new(Turn::new(kernels).unwrap())
+    Box::new(Turn::new(kernels, None).unwrap())
 }
 
 #[test]
@@ -284,5 +284,160 @@ fn a_forked_child_has_an_empty_pool() {
             assert_eq!(waitpid(child, None), Ok(WaitStatus::Exited(child, 0)));
             assert_eq!(turn.pooled(), 64);
         }
+    }
+}
+
+mod signing {
+    use aws_lc_rs::digest::{SHA256, digest};
+    use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
+    use rustls::SignatureScheme;
+    use rustls::crypto::KeyProvider;
+    use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+
+    use super::super::kernels::Kernels;
+    use super::super::p256::{Montgomery, Nonce, Scalar};
+    use super::super::signer::Keys;
+    use super::super::turn::{Installed, Turn};
+    use super::all_kernels;
+
+    fn scalar(low: u8) -> Scalar {
+        let mut bytes = [0; 32];
+        bytes[31] = low;
+        Scalar::new(&bytes).unwrap()
+    }
+
+    /// n less `less`.
+    fn below_the_order(less: u8) -> Scalar {
+        let mut n = super::hex("ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551");
+        n[31] -= less;
+        Scalar::new(&n).unwrap()
+    }
+
+    #[test]
+    fn a_nonce_and_its_negative_have_one_r_that_aws_lc_knows() {
+        use aws_lc_rs::agreement::{ECDH_P256, PrivateKey};
+        for kernels in all_kernels() {
+            let table = kernels.presigning().unwrap().table;
+            let numbers = [1, 2, 3, 31, 32, 33, 64, 81];
+            let nonces = Nonce::of(kernels, table, &numbers.map(scalar));
+            let negatives = Nonce::of(kernels, table, &numbers.map(below_the_order));
+            for (number, (nonce, negative)) in numbers.into_iter().zip(nonces.iter().zip(&negatives)) {
+                let key = PrivateKey::from_private_key(&ECDH_P256, &scalar(number).to_bytes()).unwrap();
+                let x = &key.compute_public_key().unwrap().as_ref()[1..33].to_vec();
+                assert_eq!(nonce.r.to_bytes(), Scalar::reduced(x[..].try_into().unwrap()).to_bytes(), "{number}");
+                assert_eq!(nonce.r.to_bytes(), negative.r.to_bytes(), "{number}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_nonce_that_the_comb_cannot_multiply_has_no_valid_r() {
+        // 2^256 - n, at whose last place a point would be added to itself.
+        let exception = super::hex("00000000ffffffff00000000000000004319055258e8617b0c46353d039cdaaf");
+        for kernels in all_kernels() {
+            let table = kernels.presigning().unwrap().table;
+            let nonces = Nonce::of(kernels, table, &[Scalar::new(&exception).unwrap(); 8]);
+            assert!(nonces.iter().all(|nonce| nonce.r.is_zero()));
+        }
+    }
+
+    fn key() -> (rcgen::KeyPair, Montgomery) {
+        use aws_lc_rs::encoding::{AsBigEndian, EcPrivateKeyBin};
+        use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
+        let pair = rcgen::KeyPair::generate().unwrap();
+        let ours = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &pair.serialize_der()).unwrap();
+        let scalar: EcPrivateKeyBin<'_> = ours.private_key().as_be_bytes().unwrap();
+        let scalar = Scalar::new(scalar.as_ref().try_into().unwrap()).unwrap().to_montgomery();
+        (pair, scalar)
+    }
+
+    #[test]
+    fn aws_lc_verifies_every_signature() {
+        use rcgen::PublicKeyData;
+        let full = std::env::var_os("HANDFAST_FULL").is_some();
+        for kernels in all_kernels() {
+            let table = kernels.presigning().unwrap().table;
+            let rounds = match kernels {
+                Kernels::Portable => 20,
+                _ if full => 100_000,
+                _ => 1_000,
+            };
+            let (pair, scalar) = key();
+            let public = UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, pair.der_bytes());
+            for round in 0..rounds {
+                let message = i32::to_be_bytes(round);
+                let digest = digest(&SHA256, &message);
+                for nonce in Nonce::draw(kernels, table).unwrap() {
+                    let signature = nonce.sign(digest.as_ref().try_into().unwrap(), &scalar).unwrap();
+                    public.verify(&message, &signature).expect("a valid signature");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_loaded_key_signs_with_nonces_while_there_are_some() {
+        use rcgen::PublicKeyData;
+        let (pair, _) = key();
+        let der = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(pair.serialize_der()));
+        let loaded = Keys.load_private_key(der).unwrap();
+        assert!(loaded.public_key().is_some());
+        let schemes = [SignatureScheme::ED25519, SignatureScheme::ECDSA_NISTP256_SHA256];
+        let public = UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, pair.der_bytes());
+        let kernels = Kernels::Portable;
+        let mut turn = Turn::new(kernels, Some(kernels.presigning().unwrap())).unwrap();
+        turn.presign(2);
+        assert_eq!(turn.counters().nonces, 0);
+        turn.presign(5);
+        let installed = Installed::new(Box::new(turn)).unwrap();
+        for _ in 0..7 {
+            let signer = loaded.choose_scheme(&schemes).unwrap();
+            public.verify(b"message", &signer.sign(b"message").unwrap()).expect("a valid signature");
+        }
+        let mut turn = installed.take_back().unwrap();
+        assert_eq!((turn.counters().nonces, turn.counters().presigned), (5, 5));
+        // What a turn leaves over is gone.
+        turn.presign(8);
+        let turn = Installed::new(turn).unwrap().take_back().unwrap();
+        let installed = Installed::new(turn).unwrap();
+        assert!(super::turn::take_nonce().is_none());
+        drop(installed);
+    }
+
+    #[test]
+    fn wycheproof_digests_are_signed_and_verified() {
+        // Messages and digests with special values, from the vectors for verification.
+        use rcgen::PublicKeyData;
+        let set = wycheproof::ecdsa::TestSet::load(wycheproof::ecdsa::TestName::EcdsaSecp256r1Sha256).unwrap();
+        let (pair, scalar) = key();
+        let public = UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, pair.der_bytes());
+        let messages: Vec<_> = set.test_groups.iter().flat_map(|g| &g.tests).map(|test| &test.msg).collect();
+        assert!(messages.len() > 100);
+        let kernels = all_kernels().pop().unwrap();
+        let table = kernels.presigning().unwrap().table;
+        for messages in messages.chunks(8) {
+            for (message, nonce) in messages.iter().zip(Nonce::draw(kernels, table).unwrap()) {
+                let digest = digest(&SHA256, message);
+                let signature = nonce.sign(digest.as_ref().try_into().unwrap(), &scalar).unwrap();
+                public.verify(message, &signature).expect("a valid signature");
+            }
+        }
+    }
+
+    #[test]
+    fn extreme_digests_are_signed_as_their_remainder() {
+        let (_, scalar) = key();
+        let kernels = Kernels::Portable;
+        let table = kernels.presigning().unwrap().table;
+        let nonces = || Nonce::of(kernels, table, &[7; 8].map(super::signing::scalar)).into_iter().next().unwrap();
+        // The order plus one is one; the largest digest is it less the order.
+        let one = nonces().sign(&scalar_bytes(1), &scalar);
+        let n_plus_1 = super::hex("ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632552");
+        assert_eq!(nonces().sign(&n_plus_1, &scalar), one);
+        assert!(nonces().sign(&[0; 32], &scalar).is_some() && nonces().sign(&[0xff; 32], &scalar).is_some());
+    }
+
+    fn scalar_bytes(low: u8) -> [u8; 32] {
+        scalar(low).to_bytes()
     }
 }

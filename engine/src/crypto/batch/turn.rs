@@ -13,9 +13,11 @@ use std::io;
 use aws_lc_rs::rand;
 use zeroize::{Zeroize, Zeroizing};
 
-use super::kernels::Kernels;
+use super::kernels::{Kernels, Presigning};
 use super::lanes::LANES;
 use super::locked::{Blank, Locked};
+use super::p256::{Montgomery, Nonce, Scalar};
+use super::signer::any_key;
 use crate::time::Instant64;
 
 /// Key pairs that wait for a handshake.
@@ -24,6 +26,8 @@ const POOL: usize = 64;
 const STASH: usize = 256;
 /// An agreement costs the same whatever number of lanes is used, and more than one of aws-lc's.
 const BREAK_EVEN: usize = 2;
+/// Eight nonces cost what two signatures of aws-lc's do, whatever number of them is used.
+const PRESIGN_MIN: usize = 3;
 /// How long a key pair may wait.
 const AGE_MAX: Duration = Duration::from_secs(60);
 
@@ -43,6 +47,13 @@ struct Agreement {
     taken: bool,
 }
 
+/// A [`Nonce`] that waits.
+#[derive(Clone, Copy)]
+struct Waiting {
+    r: Scalar,
+    inverse: Montgomery,
+}
+
 /// All that is secret. Zeros are an empty store.
 struct Store {
     pool: [KeyPair; POOL],
@@ -51,9 +62,11 @@ struct Store {
     stash_len: usize,
     /// Where the next one is expected: connections advance in the order in which their hellos were seen.
     stash_at: usize,
+    nonces: [Waiting; STASH],
+    nonces_len: usize,
 }
 
-// SAFETY: arrays, integers and a `bool`, for all of which zero bytes are a value; nothing has a destructor.
+// SAFETY: arrays of integers, integers and a `bool`, for all of which zero bytes are a value; nothing has a destructor.
 unsafe impl Blank for Store {}
 
 /// How often what happened, since the start.
@@ -70,11 +83,16 @@ pub struct BatchCounters {
     pub misses: u64,
     /// Key shares that were seen and left to aws-lc, because too few came together.
     pub scalar: u64,
+    /// Nonces drawn ahead.
+    pub nonces: u64,
+    /// Signatures made with them.
+    pub presigned: u64,
 }
 
 /// One shard's share of batched cryptography.
 pub(crate) struct Turn {
     kernels: Kernels,
+    presigning: Option<Presigning>,
     store: Locked<Store>,
     /// When the pool was empty last: nothing in it is older.
     pool_since: Instant64,
@@ -94,9 +112,16 @@ thread_local! {
 }
 
 impl Turn {
-    pub(super) fn new(kernels: Kernels) -> io::Result<Self> {
+    pub(super) fn new(kernels: Kernels, presigning: Option<Presigning>) -> io::Result<Self> {
         let store = Locked::zeroed()?;
-        Ok(Self { kernels, store, pool_since: Instant64::ZERO, counters: BatchCounters::default(), left: 0 })
+        Ok(Self {
+            kernels,
+            presigning,
+            store,
+            pool_since: Instant64::ZERO,
+            counters: BatchCounters::default(),
+            left: 0,
+        })
     }
 
     /// Computes the shared secrets with `peers`, each with a key pair of its own.
@@ -137,6 +162,33 @@ impl Turn {
         self.counters.batches += 1;
         self.counters.lanes += peers.len() as u64;
         true
+    }
+
+    /// Draws nonces for so many signatures, as far as that pays.
+    pub(crate) fn presign(&mut self, mut signatures: usize) {
+        let Some(presigning) = self.presigning.filter(|_| any_key()) else { return };
+        while signatures >= PRESIGN_MIN && self.store.nonces_len + LANES <= STASH {
+            let Some(drawn) = Nonce::draw(self.kernels, presigning.table) else { return };
+            let wanted = signatures.min(LANES);
+            for nonce in drawn.iter().take(wanted) {
+                let store = &mut *self.store;
+                store.nonces[store.nonces_len] = Waiting { r: nonce.r, inverse: nonce.inverse };
+                store.nonces_len += 1;
+            }
+            self.counters.nonces += wanted as u64;
+            signatures -= wanted;
+        }
+    }
+
+    /// Takes a nonce out.
+    fn take_nonce(&mut self) -> Option<Nonce> {
+        let store = &mut *self.store;
+        store.nonces_len = store.nonces_len.checked_sub(1)?;
+        let waiting = &mut store.nonces[store.nonces_len];
+        let nonce = Nonce { r: waiting.r, inverse: waiting.inverse };
+        waiting.inverse.zeroize();
+        self.counters.presigned += 1;
+        Some(nonce)
     }
 
     /// Fills the pool up. It is not to be done while an answer waits.
@@ -195,6 +247,8 @@ impl Turn {
         let store = &mut *self.store;
         store.stash[..store.stash_len].iter_mut().for_each(|agreement| agreement.secret.zeroize());
         (store.stash_len, store.stash_at) = (0, 0);
+        store.nonces[..store.nonces_len].iter_mut().for_each(|nonce| nonce.inverse.zeroize());
+        store.nonces_len = 0;
     }
 
     #[cfg(test)]
@@ -260,4 +314,9 @@ pub(super) fn take(peer: &[u8]) -> Option<Found> {
         }
         found
     })
+}
+
+/// A nonce of the installed turn, if there is one left.
+pub(super) fn take_nonce() -> Option<Nonce> {
+    INSTALLED.with_borrow_mut(|installed| installed.as_mut()?.take_nonce())
 }
