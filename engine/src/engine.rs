@@ -1,5 +1,6 @@
 //! The embedding API: [`Builder`] to [`Engine`], and a [`Handle`] on it.
 
+mod cryptography;
 mod reload;
 
 pub use reload::{Fixed, ReloadError};
@@ -13,11 +14,11 @@ use std::time::Duration;
 
 use rustls::pki_types::UnixTime;
 
-use crate::crypto::batch::{Batch, Unavailable};
+use crate::crypto::batch::Unavailable;
 use crate::crypto::{Crypto, TicketOptions, TicketSecrets};
 use crate::error::Culprit;
 use crate::handshake::{Batched, Blueprint, Live, ProtocolTls, Sources, TlsVersions};
-use crate::identity::{CertificateSet, IdentityWarning};
+use crate::identity::{CertificateSet, ClientAuth, IdentityWarning};
 use crate::limits::Limits;
 use crate::metrics::{Counters, Metrics};
 use crate::protocol::Protocol;
@@ -151,6 +152,7 @@ pub struct Builder {
     fallback: Option<Vec<u8>>,
     without_alpn: Option<Vec<u8>>,
     versions: TlsVersions,
+    client_auth: ClientAuth,
     tickets: usize,
     ticket_options: TicketOptions,
     limits: Limits,
@@ -175,6 +177,7 @@ impl Default for Builder {
             fallback: None,
             without_alpn: None,
             versions: TlsVersions::default(),
+            client_auth: ClientAuth::None,
             tickets: 1,
             ticket_options: TicketOptions::default(),
             limits: Limits::default(),
@@ -268,6 +271,11 @@ impl Builder {
         Self { versions, ..self }
     }
 
+    /// Whether clients show certificates, for protocols that do not say otherwise.
+    pub fn client_auth(self, client_auth: ClientAuth) -> Self {
+        Self { client_auth, ..self }
+    }
+
     /// Session tickets after each TLS 1.3 handshake: 1 unless said otherwise; 0 turns resumption off.
     pub fn tickets(self, tickets: usize) -> Self {
         Self { tickets, ..self }
@@ -304,33 +312,6 @@ impl Builder {
     /// Where cryptography and wall clock come from.
     pub fn sources(self, sources: Sources) -> Self {
         Self { sources, ..self }
-    }
-
-    /// Whether the key exchanges of a turn are computed together; see [`Crypto`]. It changes the groups of the
-    /// provider in the [`sources`](Self::sources), and not their order.
-    pub fn crypto(self, crypto: Crypto) -> Self {
-        Self { crypto, ..self }
-    }
-
-    /// Whether ECDSA nonces are drawn ahead in each turn. Unless said otherwise they are with [`Crypto::Batch`], and are
-    /// not with [`Crypto::Auto`]. It helps identities whose keys were loaded with
-    /// [`Batch::provider`]; see [`Batch::with_presigning`] for what it gives up.
-    pub fn presign(self, presign: bool) -> Self {
-        Self { presign: Some(presign), ..self }
-    }
-
-    /// What [`crypto`](Self::crypto) and [`presign`](Self::presign) come to on this machine; `None` is aws-lc.
-    ///
-    /// # Errors
-    /// What was asked for is not to be had.
-    pub fn batch(&self) -> Result<Option<Batch>, StartError> {
-        if self.crypto == Crypto::AwsLc && self.presign == Some(true) {
-            return Err(StartError::PresignWithoutBatch);
-        }
-        let batch = self.crypto.resolve().map_err(StartError::Crypto)?;
-        let presign = self.presign.unwrap_or(self.crypto == Crypto::Batch);
-        let batch = batch.map(|batch| if presign { batch.with_presigning() } else { Ok(batch) });
-        batch.transpose().map_err(StartError::Crypto)
     }
 
     /// Enters this runtime on every shard and worker thread, so that handlers may use tokio's timers, sockets and
@@ -503,6 +484,7 @@ impl Builder {
                 id: Arc::from(&*p.id),
                 certificates: Arc::clone(set),
                 versions: p.versions.unwrap_or(self.versions),
+                client_auth: p.client_auth.as_ref().unwrap_or(&self.client_auth).clone(),
                 tickets: p.tickets.unwrap_or(self.tickets),
             });
         }

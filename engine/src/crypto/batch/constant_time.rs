@@ -6,6 +6,7 @@ use std::process::Command;
 
 use super::kernels::Kernels;
 use super::p256::{Montgomery, Nonce, Scalar};
+use super::x25519::Octets;
 
 /// Set for the run under valgrind.
 const MARK: &str = "HANDFAST_MARK_SECRETS";
@@ -50,7 +51,7 @@ fn scalar(byte: u8) -> Scalar {
 #[test]
 fn kernels_on_marked_secrets() {
     let kernels = Kernels::Portable;
-    let secrets = core::array::from_fn(|lane| [11 * lane as u8 + 1; 32]);
+    let secrets: Octets = core::array::from_fn(|lane| [[1, 0xff, 0x7f, 0x80, 0x55, 0xaa, 0x12, 0xed][lane]; 32]);
     let peers = [[9; 32]; 8];
     // The tables are made before: what goes into them is public.
     let (public, table) = (kernels.public(&secrets), kernels.presigning().unwrap().table);
@@ -58,7 +59,7 @@ fn kernels_on_marked_secrets() {
     let agreed = kernels.agree(&secret(secrets), &peers);
     assert_eq!(published(*agreed), *kernels.agree(&secrets, &peers));
 
-    let numbers: [Scalar; 8] = core::array::from_fn(|lane| scalar(3 * lane as u8 + 1));
+    let numbers: [Scalar; 8] = core::array::from_fn(|lane| scalar([1, 2, 0x7f, 0x80, 0x55, 0xaa, 0x12, 0xed][lane]));
     let key: Montgomery = scalar(0x55).to_montgomery();
     let sign = |nonces: [Nonce; 8], key: Montgomery| nonces.map(|nonce| (nonce.r, nonce.s(&[7; 32], &key)));
     let signed = published(sign(Nonce::of(kernels, table, &secret(numbers)), secret(key)));
