@@ -117,7 +117,7 @@ impl std::error::Error for StartError {
 #[derive(Debug)]
 #[must_use]
 pub struct Builder {
-    endpoints: Vec<Endpoint>,
+    endpoints: Vec<(Endpoint, Option<ListenOptions>)>,
     listen: ListenOptions,
     shards: Option<usize>,
     pin: Pin,
@@ -159,11 +159,17 @@ impl Default for Builder {
 impl Builder {
     /// Listens there as well.
     pub fn listen(mut self, endpoint: impl Into<Endpoint>) -> Self {
-        self.endpoints.push(endpoint.into());
+        self.endpoints.push((endpoint.into(), None));
         self
     }
 
-    /// How to listen: backlog, deferred accept.
+    /// Listens there as well, with options of its own.
+    pub fn listen_with(mut self, endpoint: impl Into<Endpoint>, listen: ListenOptions) -> Self {
+        self.endpoints.push((endpoint.into(), Some(listen)));
+        self
+    }
+
+    /// How to listen where nothing else is said: backlog, deferred accept, PROXY protocol.
     pub fn listen_options(self, listen: ListenOptions) -> Self {
         Self { listen, ..self }
     }
@@ -276,8 +282,9 @@ impl Builder {
         }
         let mut listeners: Vec<Vec<Listener>> = (0..shards).map(|_| Vec::new()).collect();
         let mut endpoints = Vec::new();
-        for endpoint in &self.endpoints {
-            let copies = Listener::bind(endpoint, &self.listen, shards).map_err(StartError::Listen)?;
+        for (endpoint, options) in &self.endpoints {
+            let options = options.as_ref().unwrap_or(&self.listen);
+            let copies = Listener::bind(endpoint, options, shards).map_err(StartError::Listen)?;
             endpoints.extend(copies.first().map(|l| l.endpoint().clone()));
             for (shard, copy) in listeners.iter_mut().zip(copies) {
                 shard.push(copy);

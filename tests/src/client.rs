@@ -26,6 +26,8 @@ pub struct Options {
     pub alpn: Vec<&'static str>,
     /// Keep sessions for resumption.
     pub resume: bool,
+    /// Let [`Sealer`](crate::records::Sealer) take the secrets.
+    pub extract: bool,
 }
 
 impl Options {
@@ -38,6 +40,7 @@ impl Options {
             versions: vec![&version::TLS13, &version::TLS12],
             alpn: alpn.to_vec(),
             resume: false,
+            extract: false,
         }
     }
 
@@ -53,6 +56,7 @@ impl Options {
             .with_root_certificates(Arc::clone(&self.roots))
             .with_no_client_auth();
         config.alpn_protocols = self.alpn.iter().map(|id| id.as_bytes().to_vec()).collect();
+        config.enable_secret_extraction = self.extract;
         config.resumption = if self.resume { Resumption::in_memory_sessions(16) } else { Resumption::disabled() };
         Arc::new(config)
     }

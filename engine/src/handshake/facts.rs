@@ -27,8 +27,10 @@ pub struct HandshakeFacts {
     pub group: Option<NamedGroup>,
     /// The session was resumed from a ticket.
     pub resumed: bool,
-    /// Where the client is.
+    /// Where the client is: the other end of the connection, or whom a trusted proxy has named.
     pub peer: PeerAddr,
+    /// The proxy that named the client ([`ProxyProtocol`](crate::ProxyProtocol)); `None` where none did.
+    pub proxy: Option<PeerAddr>,
     /// When the connection was accepted, on the shard's clock.
     pub accepted_at: Instant64,
     /// When its ClientHello was complete.
@@ -60,6 +62,7 @@ pub(super) struct Background {
     pub(super) protocol: Arc<[u8]>,
     pub(super) server_name: Option<Box<str>>,
     pub(super) peer: PeerAddr,
+    pub(super) proxy: Option<PeerAddr>,
     pub(super) accepted_at: Instant64,
     pub(super) hello_at: Instant64,
 }
@@ -80,6 +83,7 @@ impl Background {
             group: group(conn),
             resumed: resumed(conn),
             peer: self.peer,
+            proxy: self.proxy,
             accepted_at: self.accepted_at,
             hello_at: self.hello_at,
             finished_at: now,

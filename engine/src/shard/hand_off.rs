@@ -68,7 +68,7 @@ impl<T: Transport> Shard<T> {
                 Some(Destination::Worker(worker)) => worker.clone(),
                 _ => return self.refused(id, slot, &Refusal::WorkerGone, now),
             };
-            return self.start_worker(id, slot, *finished, &*worker);
+            return self.start_worker(id, slot, *finished, &*worker, now);
         };
         self.cancel_timer(&mut slot);
         let unsent = slot.unsent.front().to_vec();
@@ -181,7 +181,7 @@ impl<T: Transport> Shard<T> {
             let mut slot = Slot::new(Conn::Lingering { fin_sent: false });
             slot.ended = finished.end;
             slot.unsent.bytes = unsent;
-            self.start_worker(id, slot, finished, &*worker);
+            self.start_worker(id, slot, finished, &*worker, now);
         }
         // The rest is due at once, and no event will say so.
         self.hand_off.mail_left = true;
