@@ -139,18 +139,20 @@ fn every_limit_has_a_counter_and_a_test() {
     let all = fields(&limits, "Limits").into_iter().filter(|f| f != "source").chain(
         fields(&limits, "SourceLimits").into_iter().filter(|f| !f.starts_with("prefix")).map(|f| format!("source.{f}")),
     );
-    let mut rows = 0;
+    let mut found = 0;
     for limit in all {
-        let row = docs.lines().find(|l| l.starts_with(&format!("| `{limit}` |")));
-        let cells: Vec<_> = row.unwrap_or_else(|| panic!("no row for {limit}")).split('|').map(str::trim).collect();
+        let mut rows = docs.lines().filter(|l| l.starts_with(&format!("| `{limit}` |"))).map(|l| l.split('|'));
+        // A WebSocket option of the same name has a shorter row.
+        let row = rows.find(|row| row.clone().count() == 7).unwrap_or_else(|| panic!("no row for {limit}"));
+        let cells: Vec<_> = row.map(str::trim).collect();
         let named = |cell: usize| cells[cell].trim_matches('`').to_owned();
         let (counter, test) = (named(4), named(5));
         let counted = counters.contains(&format!("    {counter},")) || counters.contains(&format!("\"{counter}\""));
         assert!(counted, "{limit} has no counter `{counter}`");
         assert!(tests.contains(&format!("fn {test}")), "{limit} has no test `{test}`");
-        rows += 1;
+        found += 1;
     }
-    assert!(rows > 15, "only {rows} limits found");
+    assert!(found > 15, "only {found} limits found");
 }
 
 #[test]

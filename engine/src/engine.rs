@@ -1,15 +1,19 @@
 //! The embedding API: [`Builder`] to [`Engine`], and a [`Handle`] on it.
 
+mod reload;
+
+pub use reload::{Fixed, ReloadError};
+
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
 use rustls::pki_types::UnixTime;
 
 use crate::error::Culprit;
-use crate::handshake::{Blueprint, Live, ProtocolTls, Sources};
+use crate::handshake::{Blueprint, Live, ProtocolTls, Sources, TlsVersions};
 use crate::identity::{CertificateSet, IdentityWarning};
 use crate::limits::Limits;
 use crate::metrics::{Counters, Metrics};
@@ -117,6 +121,7 @@ impl std::error::Error for StartError {
 #[derive(Debug)]
 #[must_use]
 pub struct Builder {
+    /// Each with options of its own, or those of all.
     endpoints: Vec<(Endpoint, Option<ListenOptions>)>,
     listen: ListenOptions,
     shards: Option<usize>,
@@ -127,6 +132,7 @@ pub struct Builder {
     policy: Policy,
     fallback: Option<Vec<u8>>,
     without_alpn: Option<Vec<u8>>,
+    versions: TlsVersions,
     tickets: usize,
     limits: Limits,
     sources: Sources,
@@ -147,6 +153,7 @@ impl Default for Builder {
             policy: Policy::default(),
             fallback: None,
             without_alpn: None,
+            versions: TlsVersions::default(),
             tickets: 1,
             limits: Limits::default(),
             sources: Sources::default(),
@@ -164,12 +171,12 @@ impl Builder {
     }
 
     /// Listens there as well, with options of its own.
-    pub fn listen_with(mut self, endpoint: impl Into<Endpoint>, listen: ListenOptions) -> Self {
-        self.endpoints.push((endpoint.into(), Some(listen)));
+    pub fn listen_with(mut self, endpoint: impl Into<Endpoint>, options: ListenOptions) -> Self {
+        self.endpoints.push((endpoint.into(), Some(options)));
         self
     }
 
-    /// How to listen where nothing else is said: backlog, deferred accept, PROXY protocol.
+    /// How to listen where an endpoint has no options of its own: backlog, deferred accept, PROXY protocol.
     pub fn listen_options(self, listen: ListenOptions) -> Self {
         Self { listen, ..self }
     }
@@ -232,6 +239,11 @@ impl Builder {
         Self { without_alpn: Some(id.into()), ..self }
     }
 
+    /// The TLS versions of protocols that do not say otherwise.
+    pub fn versions(self, versions: TlsVersions) -> Self {
+        Self { versions, ..self }
+    }
+
     /// Session tickets after each TLS 1.3 handshake: 1 unless said otherwise; 0 turns resumption off.
     pub fn tickets(self, tickets: usize) -> Self {
         Self { tickets, ..self }
@@ -266,20 +278,22 @@ impl Builder {
             .collect()
     }
 
+    /// Checks all that [`start`](Self::start) checks before it listens.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn check(&self) -> Result<(), StartError> {
+        self.checked().map(drop)
+    }
+
     /// Checks everything, listens, and starts the threads.
     ///
     /// # Errors
     /// The first thing that is wrong; nothing is left running then.
-    pub fn start(self) -> Result<Engine, StartError> {
-        let blueprint = self.blueprint()?;
+    pub fn start(mut self) -> Result<Engine, StartError> {
+        let blueprint = self.checked()?;
         let cores = cores();
         let shards = self.shards.unwrap_or(cores.len());
-        if shards == 0 || self.placement == Placement::Threads(0) {
-            return Err(StartError::NoThreads);
-        }
-        if self.endpoints.is_empty() {
-            return Err(StartError::NoEndpoint);
-        }
         let mut listeners: Vec<Vec<Listener>> = (0..shards).map(|_| Vec::new()).collect();
         let mut endpoints = Vec::new();
         for (endpoint, options) in &self.endpoints {
@@ -322,14 +336,17 @@ impl Builder {
             });
         }
         drop(mailboxes);
-        let inner = Arc::new(HandleInner { endpoints, threads: threads.iter().map(ThreadHandle::of).collect() });
-        engine.handle = Handle(inner);
+        let handles = threads.iter().map(ThreadHandle::of).collect();
+        let inner = HandleInner { endpoints, threads: handles, running: Mutex::new(None) };
+        engine.handle = Handle(Arc::new(inner));
         for (i, plan) in threads.into_iter().enumerate() {
             let is_worker = plan.mail.is_some();
             // On failure the engine is dropped, and with it the threads that run already are told to stop.
             let join = self.spawn(plan, &engine.handle.0.threads[i], blueprint.live())?;
             if is_worker { engine.workers.push(join) } else { engine.shards.push(join) }
         }
+        self.sources.ticket_secret = Some(blueprint.ticket_secret().clone());
+        engine.handle.runs(self);
         Ok(engine)
     }
 
@@ -346,7 +363,7 @@ impl Builder {
         handle: &ThreadHandle,
         live: Live,
     ) -> Result<JoinHandle<io::Result<()>>, StartError> {
-        let destinations: Vec<Destination> = self.protocols.iter().map(|p| p.destination.clone()).collect();
+        let destinations = self.destinations();
         let (limits, control, counters) =
             (self.limits.clone(), Arc::clone(&handle.control), Arc::clone(&handle.counters));
         #[cfg(feature = "tokio")]
@@ -365,6 +382,21 @@ impl Builder {
             Shard::new(plan.transport, config).run(&control)
         };
         thread::Builder::new().name(plan.name).spawn(body).map_err(StartError::System)
+    }
+
+    fn destinations(&self) -> Vec<Destination> {
+        self.protocols.iter().map(|p| p.destination.clone()).collect()
+    }
+
+    fn checked(&self) -> Result<Blueprint, StartError> {
+        let blueprint = self.blueprint()?;
+        if self.shards == Some(0) || self.placement == Placement::Threads(0) {
+            return Err(StartError::NoThreads);
+        }
+        if self.endpoints.is_empty() {
+            return Err(StartError::NoEndpoint);
+        }
+        Ok(blueprint)
     }
 
     fn blueprint(&self) -> Result<Blueprint, StartError> {
@@ -386,7 +418,7 @@ impl Builder {
             tls.push(ProtocolTls {
                 id: Arc::from(&*p.id),
                 certificates: Arc::clone(set),
-                versions: p.versions,
+                versions: p.versions.unwrap_or(self.versions),
                 tickets: p.tickets.unwrap_or(self.tickets),
             });
         }
@@ -433,9 +465,11 @@ impl ThreadHandle {
 struct HandleInner {
     endpoints: Vec<Endpoint>,
     threads: Vec<ThreadHandle>,
+    /// What the engine runs on, but for the destinations: a handle must not keep mailboxes open. `None` once it drains.
+    running: Mutex<Option<Builder>>,
 }
 
-/// Reads an engine's metrics and stops it, from any thread.
+/// Reads an engine's metrics, reloads and stops it, from any thread.
 #[derive(Clone, Debug, Default)]
 pub struct Handle(Arc<HandleInner>);
 
@@ -467,6 +501,7 @@ impl Handle {
 
     /// Stops listening and lets the connections end, at the latest at the drain's deadline.
     pub fn drain(&self) {
+        self.ends();
         for thread in &self.0.threads {
             thread.control.drain();
             thread.waker.wake();

@@ -23,7 +23,7 @@ use crate::shard::{Destination, Mailbox, Stream, Worker};
 pub struct Protocol {
     pub(crate) id: Vec<u8>,
     pub(crate) certificates: Option<Arc<CertificateSet>>,
-    pub(crate) versions: TlsVersions,
+    pub(crate) versions: Option<TlsVersions>,
     pub(crate) tickets: Option<usize>,
     pub(crate) destination: Destination,
 }
@@ -32,13 +32,7 @@ impl Protocol {
     /// A protocol with this ALPN protocol ID, 1 to 255 bytes (RFC 7301 section 3.1). Until it is told where to go,
     /// its connections are closed after the handshake, as by [`close`](Self::close).
     pub fn alpn(id: impl Into<Vec<u8>>) -> Self {
-        Self {
-            id: id.into(),
-            certificates: None,
-            versions: TlsVersions::default(),
-            tickets: None,
-            destination: Destination::Close,
-        }
+        Self { id: id.into(), certificates: None, versions: None, tickets: None, destination: Destination::Close }
     }
 
     /// `http/1.1` that answers `GET /` with what the handshake has settled, as JSON or as a page, and with the feature
@@ -62,9 +56,9 @@ impl Protocol {
         Self { certificates: Some(set.into()), ..self }
     }
 
-    /// The TLS versions it allows.
+    /// The TLS versions it allows, instead of the engine's.
     pub fn versions(self, versions: TlsVersions) -> Self {
-        Self { versions, ..self }
+        Self { versions: Some(versions), ..self }
     }
 
     /// Session tickets sent after each TLS 1.3 handshake, instead of the engine's number; 0 turns resumption off.

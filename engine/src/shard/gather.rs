@@ -2,6 +2,7 @@
 
 use std::mem;
 use std::ops::Range;
+use std::rc::Rc;
 
 use super::Shard;
 use super::services::lock;
@@ -71,7 +72,7 @@ impl<T: Transport> Shard<T> {
         });
         match seat {
             Ok(seat) => {
-                let mut slot = Slot::new(Conn::Handshaking(handshake));
+                let mut slot = Slot::new(Conn::Handshaking(handshake, Rc::clone(&self.serving)));
                 slot.seat = Some(seat);
                 self.set_timer(id, &mut slot, now + deadline);
                 self.slots.put(id, slot);
@@ -91,7 +92,7 @@ impl<T: Transport> Shard<T> {
     fn introduce(&mut self, id: ConnId, now: Instant64) -> Result<(), Refusal> {
         let Some(mut slot) = self.slots.take(id) else { return Ok(()) };
         let mut placed = Ok(());
-        if let Conn::Handshaking(handshake) = &slot.conn {
+        if let Conn::Handshaking(handshake, _) = &slot.conn {
             let deadline = handshake.accepted_at() + self.limits.handshake_deadline;
             let client = handshake.client().and_then(|client| client.ip());
             if let (Some(client), Some(seat)) = (client, &mut slot.seat) {
@@ -115,7 +116,7 @@ impl<T: Transport> Shard<T> {
         }
         match &slot.conn {
             // Its socket leaves with what is in it.
-            Conn::HandingOff { .. } => return,
+            Conn::HandingOff(_) => return,
             Conn::Lingering { .. } => return self.discard(id),
             Conn::Streaming(s) => {
                 let mut state = lock(&s.shared.state);
@@ -125,14 +126,14 @@ impl<T: Transport> Shard<T> {
                     return;
                 }
             }
-            Conn::Handshaking(_) | Conn::Closing(_) => {}
+            Conn::Handshaking(..) | Conn::Closing(_) => {}
         }
         let mut item = self.read(id);
         let mut introduced = false;
         if let Some(slot) = self.slots.get_mut(id) {
             slot.ended |= item.end || item.broken;
             slot.gathered = true;
-            if let Conn::Handshaking(handshake) = &mut slot.conn {
+            if let Conn::Handshaking(handshake, _) = &mut slot.conn {
                 let awaited = handshake.awaits_proxy();
                 let offered = handshake.offer(&self.arena[item.range.clone()], &self.limits);
                 introduced = awaited && !handshake.awaits_proxy();

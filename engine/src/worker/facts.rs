@@ -1,8 +1,12 @@
 //! The handshake's facts as an HTTP response: JSON, or a small page for people.
 
+#[cfg(feature = "websocket")]
+use std::convert::Infallible;
 use std::fmt::Write;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
+#[cfg(feature = "websocket")]
+use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::Duration;
 
@@ -12,11 +16,17 @@ use hyper::body::{Body, Incoming};
 use hyper::header::{
     ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderValue, VARY,
 };
+#[cfg(feature = "websocket")]
+use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use rustls::ProtocolVersion;
 
 use super::Connection;
+#[cfg(feature = "websocket")]
+use super::HttpService;
 use crate::handshake::HandshakeFacts;
+#[cfg(feature = "websocket")]
+use crate::websocket::Options;
 
 const JSON: &str = "application/json";
 const HTML: &str = "text/html; charset=utf-8";
@@ -28,6 +38,24 @@ const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-u
 const DISCARDED_BYTES_MAX: usize = 64 * 1024;
 /// How long it is read. Met: answered at once.
 const DISCARD_WAIT: Duration = Duration::from_secs(5);
+
+/// The facts, and an echo to WebSockets, for either version of HTTP.
+#[cfg(feature = "websocket")]
+pub(crate) fn facts_service(
+    connection: &Connection,
+    options: &Arc<Options>,
+) -> impl HttpService<Body = Full<Bytes>> + use<> {
+    let (connection, options) = (connection.clone(), Arc::clone(options));
+    service_fn(move |mut request: Request<Incoming>| {
+        let response = super::websocket::echo_with(&connection, &mut request, &options)
+            .unwrap_or_else(|| respond(connection.facts(), &request));
+        let discarded = discard(&connection, request.into_body());
+        async move {
+            discarded.await;
+            Ok::<_, Infallible>(response)
+        }
+    })
+}
 
 /// Answers `GET` and `HEAD` of `/` and `/facts.json`.
 pub(super) fn respond<B>(facts: &HandshakeFacts, request: &Request<B>) -> Response<Full<Bytes>> {
