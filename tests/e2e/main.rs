@@ -18,5 +18,6 @@ mod s_client;
 mod server;
 mod servers;
 mod signals;
+mod tickets;
 mod usage;
 mod websocket;
