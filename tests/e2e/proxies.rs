@@ -11,7 +11,7 @@ use handfast::peer::PeerAddr;
 use handfast::transport::tcp::{Endpoint, ListenOptions};
 use handfast::{Engine, HandshakeFacts, Protocol, ProxyProtocol, Stream};
 use handfast_tests::certificates::make;
-use handfast_tests::peers::Peer;
+use handfast_tests::peers::{NGINX_STREAM, Peer};
 use handfast_tests::process::{BOUND, Process, Scratch};
 
 use crate::server::{Files, text, until};
@@ -128,7 +128,7 @@ fn nginx_names_its_clients() {
     let (_proxy, addr) = started(|addr| {
         let dir = behind.scratch.path("");
         let config = format!(
-            "load_module modules/ngx_stream_module.so; daemon off; master_process off; pid {0}/nginx.pid; \
+            "load_module {NGINX_STREAM}; daemon off; master_process off; pid {0}/nginx.pid; \
              error_log stderr; events {{ worker_connections 64; }} \
              stream {{ server {{ listen {addr}; proxy_pass {1}; proxy_protocol on; }} }}",
             text(&dir),

@@ -167,8 +167,8 @@ impl Program {
     }
 }
 
-/// Where Debian puts the module.
-const NGINX_STREAM: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
+/// Where Debian puts the module of [`Peer::NginxStream`].
+pub const NGINX_STREAM: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
 
 /// Names the packages that the tests import, with their versions.
 const PACKAGES: &str =
