@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rustls::{CipherSuite, CommonState, HandshakeKind, NamedGroup, ProtocolVersion};
 
+use crate::identity::ClientIdentity;
 use crate::peer::PeerAddr;
 use crate::time::Instant64;
 
@@ -27,6 +28,9 @@ pub struct HandshakeFacts {
     pub group: Option<NamedGroup>,
     /// The session was resumed from a ticket.
     pub resumed: bool,
+    /// Who the client is, by a certificate that was verified. `None` when it was not asked for one, or had none to show
+    /// where that is [optional](crate::identity::ClientAuth::Optional).
+    pub client: Option<Arc<ClientIdentity>>,
     /// Where the client is: the other end of the connection, or whom a trusted proxy has named.
     pub peer: PeerAddr,
     /// The proxy that named the client ([`ProxyProtocol`](crate::ProxyProtocol)); `None` where none did.
@@ -82,6 +86,8 @@ impl Background {
             cipher_suite: cipher_suite(conn).unwrap_or(CipherSuite::Unknown(0)),
             group: group(conn),
             resumed: resumed(conn),
+            // A ticket brings back what the full handshake has verified.
+            client: conn.peer_certificates().and_then(|c| c.first()).map(|c| Arc::new(ClientIdentity::of(c))),
             peer: self.peer,
             proxy: self.proxy,
             accepted_at: self.accepted_at,
