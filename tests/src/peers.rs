@@ -18,6 +18,8 @@ pub enum Peer {
     GnuTlsCli,
     /// nginx, with TLS and HTTP/2.
     Nginx,
+    /// HAProxy, with TLS.
+    HaProxy,
     /// strace, which counts system calls.
     Strace,
     /// nghttp2's load generator.
@@ -36,11 +38,12 @@ pub enum Peer {
 
 impl Peer {
     /// Those of every run.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::OpenSsl,
         Self::Curl,
         Self::GnuTlsCli,
         Self::Nginx,
+        Self::HaProxy,
         Self::Strace,
         Self::H2load,
         Self::Nghttp,
@@ -57,6 +60,7 @@ impl Peer {
             Self::Curl => "curl",
             Self::GnuTlsCli => "gnutls-cli",
             Self::Nginx => "nginx",
+            Self::HaProxy => "haproxy",
             Self::Strace => "strace",
             Self::H2load => "h2load",
             Self::Nghttp => "nghttp",
@@ -85,6 +89,7 @@ impl Peer {
             Self::GnuTlsCli => (&["--version"], &["gnutls-cli"]),
             Self::Strace => (&["-V"], &["strace"]),
             Self::Nginx => (&["-V"], &["http_ssl_module", "http_v2_module"]),
+            Self::HaProxy => (&["-vv"], &["HAProxy", "OpenSSL"]),
             Self::H2load => (&["--version"], &["h2load"]),
             Self::Nghttp => (&["--version"], &["nghttp"]),
             Self::Node => (&["--version"], &["v"]),
@@ -105,7 +110,7 @@ impl Peer {
         let arguments: &[&str] = match self {
             Self::OpenSsl => &["version"],
             Self::Curl | Self::GnuTlsCli | Self::H2load | Self::Nghttp | Self::Node | Self::Chromium => &["--version"],
-            Self::Nginx => &["-v"],
+            Self::Nginx | Self::HaProxy => &["-v"],
             Self::Strace => &["-V"],
             Self::Python => &["-c", PACKAGES],
             // It does not say; tests/python.txt does.
