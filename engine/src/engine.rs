@@ -1,16 +1,22 @@
 //! The embedding API: [`Builder`] to [`Engine`], and a [`Handle`] on it.
 
+mod reload;
+
+pub use reload::{Fixed, ReloadError};
+
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use rustls::pki_types::UnixTime;
 
+use crate::crypto::{TicketOptions, TicketSecrets};
 use crate::error::Culprit;
-use crate::handshake::{Blueprint, Live, ProtocolTls, Sources};
-use crate::identity::{CertificateSet, IdentityWarning};
+use crate::handshake::{Blueprint, Live, ProtocolTls, Sources, TlsVersions};
+use crate::identity::{CertificateSet, ClientAuth, IdentityWarning};
 use crate::limits::Limits;
 use crate::metrics::{Counters, Metrics};
 use crate::protocol::Protocol;
@@ -61,6 +67,8 @@ pub enum StartError {
     },
     /// Zero shards, or zero worker threads.
     NoThreads,
+    /// Session tickets cannot live this long: from a second to the seven days of RFC 8446 section 4.6.1.
+    TicketLifetime(Duration),
     /// The registered protocols do not make a table.
     Selection(SelectionError),
     /// An endpoint cannot be listened on.
@@ -93,6 +101,10 @@ impl fmt::Display for StartError {
                 write!(f, "protocol `{protocol}` is named as fallback or default but not registered")
             }
             Self::NoThreads => f.write_str("at least one shard, and one worker thread where any are asked for"),
+            Self::TicketLifetime(asked) => write!(
+                f,
+                "session tickets cannot live {asked:?}: choose from 1 second to 7 days, or no tickets to have none"
+            ),
             Self::Selection(e) => e.fmt(f),
             Self::Listen(e) => e.fmt(f),
             Self::Tls(e) => write!(f, "TLS configuration: {e}"),
@@ -117,7 +129,8 @@ impl std::error::Error for StartError {
 #[derive(Debug)]
 #[must_use]
 pub struct Builder {
-    endpoints: Vec<Endpoint>,
+    /// Each with options of its own, or those of all.
+    endpoints: Vec<(Endpoint, Option<ListenOptions>)>,
     listen: ListenOptions,
     shards: Option<usize>,
     pin: Pin,
@@ -127,7 +140,10 @@ pub struct Builder {
     policy: Policy,
     fallback: Option<Vec<u8>>,
     without_alpn: Option<Vec<u8>>,
+    versions: TlsVersions,
+    client_auth: ClientAuth,
     tickets: usize,
+    ticket_options: TicketOptions,
     limits: Limits,
     sources: Sources,
     #[cfg(feature = "tokio")]
@@ -147,7 +163,10 @@ impl Default for Builder {
             policy: Policy::default(),
             fallback: None,
             without_alpn: None,
+            versions: TlsVersions::default(),
+            client_auth: ClientAuth::None,
             tickets: 1,
+            ticket_options: TicketOptions::default(),
             limits: Limits::default(),
             sources: Sources::default(),
             #[cfg(feature = "tokio")]
@@ -159,11 +178,17 @@ impl Default for Builder {
 impl Builder {
     /// Listens there as well.
     pub fn listen(mut self, endpoint: impl Into<Endpoint>) -> Self {
-        self.endpoints.push(endpoint.into());
+        self.endpoints.push((endpoint.into(), None));
         self
     }
 
-    /// How to listen: backlog, deferred accept.
+    /// Listens there as well, with options of its own.
+    pub fn listen_with(mut self, endpoint: impl Into<Endpoint>, options: ListenOptions) -> Self {
+        self.endpoints.push((endpoint.into(), Some(options)));
+        self
+    }
+
+    /// How to listen where an endpoint has no options of its own: backlog, deferred accept.
     pub fn listen_options(self, listen: ListenOptions) -> Self {
         Self { listen, ..self }
     }
@@ -226,9 +251,42 @@ impl Builder {
         Self { without_alpn: Some(id.into()), ..self }
     }
 
+    /// The TLS versions of protocols that do not say otherwise.
+    pub fn versions(self, versions: TlsVersions) -> Self {
+        Self { versions, ..self }
+    }
+
+    /// Whether clients show certificates, for protocols that do not say otherwise.
+    pub fn client_auth(self, client_auth: ClientAuth) -> Self {
+        Self { client_auth, ..self }
+    }
+
     /// Session tickets after each TLS 1.3 handshake: 1 unless said otherwise; 0 turns resumption off.
     pub fn tickets(self, tickets: usize) -> Self {
         Self { tickets, ..self }
+    }
+
+    /// Seals session tickets with these secrets instead of one that only this process has: hosts that have them in
+    /// common resume each other's sessions. TLS 1.2 then has no tickets, unless
+    /// [`tls12_tickets`](Self::tls12_tickets) says otherwise.
+    pub fn ticket_secrets(mut self, secrets: TicketSecrets) -> Self {
+        self.ticket_options.secrets = Some(secrets);
+        self
+    }
+
+    /// How long clients may keep a session ticket: 6 h unless said otherwise, from 1 s to 7 days. Hosts that share
+    /// secrets must agree on it.
+    pub fn ticket_lifetime(mut self, lifetime: Duration) -> Self {
+        self.ticket_options.lifetime = lifetime;
+        self
+    }
+
+    /// Whether sessions of TLS 1.2 get tickets too: unless said otherwise, only without
+    /// [`ticket_secrets`](Self::ticket_secrets). Who has the secrets can decrypt recorded sessions of TLS 1.2 that
+    /// used tickets.
+    pub fn tls12_tickets(mut self, on: bool) -> Self {
+        self.ticket_options.tls12 = Some(on);
+        self
     }
 
     /// The limits.
@@ -236,7 +294,7 @@ impl Builder {
         Self { limits, ..self }
     }
 
-    /// Where cryptography, wall clock and ticket keys come from.
+    /// Where cryptography and wall clock come from.
     pub fn sources(self, sources: Sources) -> Self {
         Self { sources, ..self }
     }
@@ -260,24 +318,27 @@ impl Builder {
             .collect()
     }
 
+    /// Checks all that [`start`](Self::start) checks before it listens.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn check(&self) -> Result<(), StartError> {
+        self.checked().map(drop)
+    }
+
     /// Checks everything, listens, and starts the threads.
     ///
     /// # Errors
     /// The first thing that is wrong; nothing is left running then.
-    pub fn start(self) -> Result<Engine, StartError> {
-        let blueprint = self.blueprint()?;
+    pub fn start(mut self) -> Result<Engine, StartError> {
+        let blueprint = self.checked()?;
         let cores = cores();
         let shards = self.shards.unwrap_or(cores.len());
-        if shards == 0 || self.placement == Placement::Threads(0) {
-            return Err(StartError::NoThreads);
-        }
-        if self.endpoints.is_empty() {
-            return Err(StartError::NoEndpoint);
-        }
         let mut listeners: Vec<Vec<Listener>> = (0..shards).map(|_| Vec::new()).collect();
         let mut endpoints = Vec::new();
-        for endpoint in &self.endpoints {
-            let copies = Listener::bind(endpoint, &self.listen, shards).map_err(StartError::Listen)?;
+        for (endpoint, options) in &self.endpoints {
+            let options = options.as_ref().unwrap_or(&self.listen);
+            let copies = Listener::bind(endpoint, options, shards).map_err(StartError::Listen)?;
             endpoints.extend(copies.first().map(|l| l.endpoint().clone()));
             for (shard, copy) in listeners.iter_mut().zip(copies) {
                 shard.push(copy);
@@ -315,14 +376,17 @@ impl Builder {
             });
         }
         drop(mailboxes);
-        let inner = Arc::new(HandleInner { endpoints, threads: threads.iter().map(ThreadHandle::of).collect() });
-        engine.handle = Handle(inner);
+        let handles = threads.iter().map(ThreadHandle::of).collect();
+        let inner = HandleInner { endpoints, threads: handles, running: Mutex::new(None) };
+        engine.handle = Handle(Arc::new(inner));
         for (i, plan) in threads.into_iter().enumerate() {
             let is_worker = plan.mail.is_some();
             // On failure the engine is dropped, and with it the threads that run already are told to stop.
             let join = self.spawn(plan, &engine.handle.0.threads[i], blueprint.live())?;
             if is_worker { engine.workers.push(join) } else { engine.shards.push(join) }
         }
+        self.ticket_options.secrets = Some(blueprint.ticket_secrets().clone());
+        engine.handle.runs(self);
         Ok(engine)
     }
 
@@ -339,7 +403,7 @@ impl Builder {
         handle: &ThreadHandle,
         live: Live,
     ) -> Result<JoinHandle<io::Result<()>>, StartError> {
-        let destinations: Vec<Destination> = self.protocols.iter().map(|p| p.destination.clone()).collect();
+        let destinations = self.destinations();
         let (limits, control, counters) =
             (self.limits.clone(), Arc::clone(&handle.control), Arc::clone(&handle.counters));
         #[cfg(feature = "tokio")]
@@ -360,7 +424,26 @@ impl Builder {
         thread::Builder::new().name(plan.name).spawn(body).map_err(StartError::System)
     }
 
+    fn destinations(&self) -> Vec<Destination> {
+        self.protocols.iter().map(|p| p.destination.clone()).collect()
+    }
+
+    fn checked(&self) -> Result<Blueprint, StartError> {
+        let blueprint = self.blueprint()?;
+        if self.shards == Some(0) || self.placement == Placement::Threads(0) {
+            return Err(StartError::NoThreads);
+        }
+        if self.endpoints.is_empty() {
+            return Err(StartError::NoEndpoint);
+        }
+        Ok(blueprint)
+    }
+
     fn blueprint(&self) -> Result<Blueprint, StartError> {
+        let lifetime = self.ticket_options.lifetime;
+        if !(TicketOptions::LIFETIME_MIN..=TicketOptions::LIFETIME_MAX).contains(&lifetime) {
+            return Err(StartError::TicketLifetime(lifetime));
+        }
         let mut table = Table::builder().policy(self.policy.clone());
         for protocol in &self.protocols {
             table = table.protocol(protocol.id.clone());
@@ -379,11 +462,13 @@ impl Builder {
             tls.push(ProtocolTls {
                 id: Arc::from(&*p.id),
                 certificates: Arc::clone(set),
-                versions: p.versions,
+                versions: p.versions.unwrap_or(self.versions),
+                client_auth: p.client_auth.as_ref().unwrap_or(&self.client_auth).clone(),
                 tickets: p.tickets.unwrap_or(self.tickets),
             });
         }
-        Blueprint::new(table, &tls, &self.sources).map_err(StartError::Tls)
+        let blueprint = Blueprint::new(table, &tls, &self.sources).map_err(StartError::Tls)?;
+        Ok(blueprint.with_tickets(self.ticket_options.clone()))
     }
 
     fn index_of(&self, id: &[u8]) -> Result<usize, StartError> {
@@ -426,9 +511,11 @@ impl ThreadHandle {
 struct HandleInner {
     endpoints: Vec<Endpoint>,
     threads: Vec<ThreadHandle>,
+    /// What the engine runs on, but for the destinations: a handle must not keep mailboxes open. `None` once it drains.
+    running: Mutex<Option<Builder>>,
 }
 
-/// Reads an engine's metrics and stops it, from any thread.
+/// Reads an engine's metrics, reloads and stops it, from any thread.
 #[derive(Clone, Debug, Default)]
 pub struct Handle(Arc<HandleInner>);
 
@@ -460,6 +547,7 @@ impl Handle {
 
     /// Stops listening and lets the connections end, at the latest at the drain's deadline.
     pub fn drain(&self) {
+        self.ends();
         for thread in &self.0.threads {
             thread.control.drain();
             thread.waker.wake();

@@ -41,6 +41,9 @@ pub struct Http {
     http2: worker::http2::Options,
     #[cfg(feature = "websocket")]
     routes: Routes,
+    /// Whether the service itself opens WebSockets, so that `h2` has to say that it takes them (RFC 8441 section 3).
+    #[cfg(all(feature = "h2", feature = "websocket"))]
+    opens_websockets: bool,
 }
 
 impl Http {
@@ -59,7 +62,20 @@ impl Http {
             http2: worker::http2::Options::default(),
             #[cfg(feature = "websocket")]
             routes: Routes::default(),
+            #[cfg(all(feature = "h2", feature = "websocket"))]
+            opens_websockets: false,
         }
+    }
+
+    /// Answers `GET /` with what the handshake has settled, as JSON or as a page, and echoes to WebSockets on any path:
+    /// what [`Protocol::http1`] and [`Protocol::h2`] do, for other options than theirs.
+    #[cfg(feature = "websocket")]
+    pub fn facts(options: websocket::Options) -> Self {
+        let options = Arc::new(options);
+        let http = Self::new(move |connection| worker::facts_service(connection, &options));
+        #[cfg(feature = "h2")]
+        let http = Self { opens_websockets: true, ..http };
+        http
     }
 
     /// Answers with a tower service, such as an `axum::Router`; see [`worker::tower`].
@@ -128,6 +144,16 @@ impl Http {
     pub fn h2(&self) -> Protocol {
         Protocol::alpn("h2").worker(self.site.http2(self))
     }
+
+    #[cfg(feature = "h2")]
+    fn options_of_h2(&self) -> worker::http2::Options {
+        let options = self.http2.clone();
+        #[cfg(feature = "websocket")]
+        if self.opens_websockets {
+            return worker::http2::Options { connect_protocol: true, ..options };
+        }
+        options
+    }
 }
 
 impl fmt::Debug for Http {
@@ -163,7 +189,7 @@ where
 
     #[cfg(feature = "h2")]
     fn http2(&self, http: &Http) -> Box<dyn Worker> {
-        let (make, options) = (Arc::clone(&self.0), http.http2.clone());
+        let (make, options) = (Arc::clone(&self.0), http.options_of_h2());
         #[cfg(feature = "websocket")]
         if let Some(routes) = http.routes.shared() {
             let options = worker::http2::Options { connect_protocol: true, ..options };

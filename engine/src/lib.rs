@@ -265,7 +265,7 @@ pub mod worker;
 
 #[cfg(feature = "client")]
 pub use client::Client;
-pub use engine::{Builder, Engine, Handle, Pin, Placement, StartError};
+pub use engine::{Builder, Engine, Handle, Pin, Placement, ReloadError, StartError};
 pub use error::{Culprit, Refusal};
 pub use handshake::HandshakeFacts;
 #[cfg(any(feature = "h1", feature = "h2"))]

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use crate::handshake::TlsVersions;
-use crate::identity::CertificateSet;
+use crate::identity::{CertificateSet, ClientAuth};
 use crate::shard::{Destination, Mailbox, Stream, Worker};
 
 /// A registered protocol.
@@ -23,7 +23,8 @@ use crate::shard::{Destination, Mailbox, Stream, Worker};
 pub struct Protocol {
     pub(crate) id: Vec<u8>,
     pub(crate) certificates: Option<Arc<CertificateSet>>,
-    pub(crate) versions: TlsVersions,
+    pub(crate) versions: Option<TlsVersions>,
+    pub(crate) client_auth: Option<ClientAuth>,
     pub(crate) tickets: Option<usize>,
     pub(crate) destination: Destination,
 }
@@ -35,7 +36,8 @@ impl Protocol {
         Self {
             id: id.into(),
             certificates: None,
-            versions: TlsVersions::default(),
+            versions: None,
+            client_auth: None,
             tickets: None,
             destination: Destination::Close,
         }
@@ -62,9 +64,18 @@ impl Protocol {
         Self { certificates: Some(set.into()), ..self }
     }
 
-    /// The TLS versions it allows.
+    /// The TLS versions it allows, instead of the engine's.
     pub fn versions(self, versions: TlsVersions) -> Self {
-        Self { versions, ..self }
+        Self { versions: Some(versions), ..self }
+    }
+
+    /// Whether its clients show certificates, instead of what the engine says. A session resumes only where mode, roots
+    /// and revocation lists are the same; [`HandshakeFacts::client`](crate::HandshakeFacts::client) says who it is.
+    ///
+    /// The client chooses the protocol: what must not be reached without a certificate must not be served by another
+    /// protocol of the same engine either.
+    pub fn client_auth(self, client_auth: ClientAuth) -> Self {
+        Self { client_auth: Some(client_auth), ..self }
     }
 
     /// Session tickets sent after each TLS 1.3 handshake, instead of the engine's number; 0 turns resumption off.

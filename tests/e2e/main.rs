@@ -2,6 +2,7 @@
 
 mod certificates;
 mod chromium;
+mod client_auth;
 mod comparing;
 mod curl;
 mod examples;
@@ -19,5 +20,6 @@ mod s_client;
 mod server;
 mod servers;
 mod signals;
+mod tickets;
 mod usage;
 mod websocket;

@@ -1,8 +1,12 @@
 //! The handshake's facts as an HTTP response: JSON, or a small page for people.
 
+#[cfg(feature = "websocket")]
+use std::convert::Infallible;
 use std::fmt::Write;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
+#[cfg(feature = "websocket")]
+use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::Duration;
 
@@ -12,11 +16,17 @@ use hyper::body::{Body, Incoming};
 use hyper::header::{
     ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderValue, VARY,
 };
+#[cfg(feature = "websocket")]
+use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use rustls::ProtocolVersion;
 
 use super::Connection;
+#[cfg(feature = "websocket")]
+use super::HttpService;
 use crate::handshake::HandshakeFacts;
+#[cfg(feature = "websocket")]
+use crate::websocket::Options;
 
 const JSON: &str = "application/json";
 const HTML: &str = "text/html; charset=utf-8";
@@ -28,6 +38,24 @@ const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-u
 const DISCARDED_BYTES_MAX: usize = 64 * 1024;
 /// How long it is read. Met: answered at once.
 const DISCARD_WAIT: Duration = Duration::from_secs(5);
+
+/// The facts, and an echo to WebSockets, for either version of HTTP.
+#[cfg(feature = "websocket")]
+pub(crate) fn facts_service(
+    connection: &Connection,
+    options: &Arc<Options>,
+) -> impl HttpService<Body = Full<Bytes>> + use<> {
+    let (connection, options) = (connection.clone(), Arc::clone(options));
+    service_fn(move |mut request: Request<Incoming>| {
+        let response = super::websocket::echo_with(&connection, &mut request, &options)
+            .unwrap_or_else(|| respond(connection.facts(), &request));
+        let discarded = discard(&connection, request.into_body());
+        async move {
+            discarded.await;
+            Ok::<_, Infallible>(response)
+        }
+    })
+}
 
 /// Answers `GET` and `HEAD` of `/` and `/facts.json`.
 pub(super) fn respond<B>(facts: &HandshakeFacts, request: &Request<B>) -> Response<Full<Bytes>> {
@@ -137,7 +165,7 @@ impl Value {
 }
 
 /// Names as in JSON, names for people, values.
-fn rows(facts: &HandshakeFacts) -> [(&'static str, &'static str, Value); 9] {
+fn rows(facts: &HandshakeFacts) -> [(&'static str, &'static str, Value); 10] {
     let alpn = facts.alpn.as_ref().map(|id| id.escape_ascii().to_string());
     let group = facts.group.map(|g| g.as_str().map_or_else(|| format!("{g:?}"), str::to_owned));
     [
@@ -148,6 +176,7 @@ fn rows(facts: &HandshakeFacts) -> [(&'static str, &'static str, Value); 9] {
         ("cipher_suite", "Cipher suite", Value::Text(suite(facts))),
         ("group", "Key exchange group", Value::of(group)),
         ("resumed", "Resumed", Value::Flag(facts.resumed)),
+        ("client", "Your certificate", Value::of(facts.client.as_ref().map(|c| c.subject.to_string()))),
         ("peer", "Your address", Value::Text(facts.peer.to_string())),
         ("handshake_us", "Handshake, in microseconds", Value::Number(facts.handshake_time().as_micros())),
     ]
@@ -267,6 +296,7 @@ mod tests {
             cipher_suite: CipherSuite::TLS13_AES_128_GCM_SHA256,
             group: Some(NamedGroup::X25519),
             resumed: false,
+            client: None,
             peer: PeerAddr::Ip(([127, 0, 0, 1], 9).into()),
             accepted_at: Instant64::from_nanos(1_000),
             hello_at: Instant64::from_nanos(2_000),
@@ -286,7 +316,7 @@ mod tests {
             json(&facts("a\"\\\u{1}")),
             "{\"protocol\":\"h2\",\"alpn\":null,\"server_name\":\"a\\\"\\\\\\u0001\",\"tls_version\":\"TLSv1.3\",\
              \"cipher_suite\":\"TLS_AES_128_GCM_SHA256\",\"group\":\"X25519\",\"resumed\":false,\
-             \"peer\":\"127.0.0.1:9\",\"handshake_us\":77}\n"
+             \"client\":null,\"peer\":\"127.0.0.1:9\",\"handshake_us\":77}\n"
         );
     }
 

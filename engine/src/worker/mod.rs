@@ -22,6 +22,8 @@ use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 
+#[cfg(feature = "websocket")]
+pub(crate) use facts::facts_service;
 pub use service::HttpService;
 pub use tower::{Tower, tower};
 

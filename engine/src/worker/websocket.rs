@@ -149,15 +149,23 @@ where
 
 /// Answers a request for a WebSocket with an echo; `None` for any other request.
 pub(super) fn echo(connection: &Connection, request: &mut Request<Incoming>) -> Option<Response<Full<Bytes>>> {
+    // It says what it was told, to whomever.
+    echo_with(connection, request, &Options { origins: Origins::Any, ..Options::default() })
+}
+
+/// As [`echo`], within other limits.
+pub(super) fn echo_with(
+    connection: &Connection,
+    request: &mut Request<Incoming>,
+    options: &Options,
+) -> Option<Response<Full<Bytes>>> {
     // Who looks at the place of a WebSocket with a browser is told so; over HTTP/2 there is no status for it.
     let is_at_ws =
         request.version() != Version::HTTP_2 && *request.method() == Method::GET && request.uri().path() == "/ws";
     if !server::is_opening(request) && !is_at_ws {
         return None;
     }
-    // It says what it was told, to whomever.
-    let options = Options { origins: Origins::Any, ..Options::default() };
-    Some(upgrade(connection, request, &options, |mut socket, _| async move {
+    Some(upgrade(connection, request, options, |mut socket, _| async move {
         while let Ok(Some(message)) = socket.receive().await {
             if socket.send(message).await.is_err() {
                 return;

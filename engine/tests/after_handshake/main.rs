@@ -6,6 +6,7 @@ mod async_client;
 mod axum;
 #[cfg(feature = "axum")]
 mod axum_serve;
+mod builder;
 mod client;
 #[cfg(feature = "client-http")]
 mod client_http;
@@ -21,6 +22,7 @@ mod http2;
 #[cfg(feature = "tokio")]
 mod interop;
 mod own_protocol;
+mod reload;
 #[cfg(feature = "tokio")]
 mod runtime;
 mod tls_stream;

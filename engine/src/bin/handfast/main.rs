@@ -1,8 +1,10 @@
 //! `handfast serve`: the engine as a server of its own.
+//! `handfast ticket-secret`: what a fleet of them shares.
 
 mod args;
 mod identities;
 mod serve;
+mod ticket_secret;
 
 use std::process::ExitCode;
 
@@ -13,12 +15,17 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let args::Cli { command } = args::Cli::parse();
-    let args::Command::Serve(args) = command;
-    match serve::serve(&args) {
+    let failed = match command {
+        args::Command::Serve(args) => serve::serve(&args).map_err(|e| (e.exit_status(), e.to_string())),
+        args::Command::TicketSecret(args) => {
+            ticket_secret::make(args.file.as_deref()).map_err(|e| (e.exit_status(), e.to_string()))
+        }
+    };
+    match failed {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
+        Err((status, error)) => {
             eprintln!("handfast: {error}");
-            ExitCode::from(error.exit_status())
+            ExitCode::from(status)
         }
     }
 }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use handfast::crypto::{TicketSecretError, TicketSecrets};
 use handfast::handshake::TlsVersions;
 use handfast::identity::{CertificateSet, IdentityError};
 use handfast::rustls::crypto::CryptoProvider;
@@ -30,6 +31,8 @@ pub(crate) enum ServeError {
     UnknownProtocol(String),
     /// A certificate or key cannot be used.
     Identity(IdentityError),
+    /// The secrets of session tickets cannot be used.
+    TicketSecrets(TicketSecretError),
     /// No certificate could be made.
     SelfSigned(String),
     /// The engine refuses to start.
@@ -62,6 +65,7 @@ impl fmt::Display for ServeError {
                 write!(f, "no worker for protocol `{id}`: there are `h2`, `http/1.1`, `echo` and `close`")
             }
             Self::Identity(e) => e.fmt(f),
+            Self::TicketSecrets(e) => e.fmt(f),
             Self::SelfSigned(e) => write!(f, "cannot make a certificate: {e}"),
             Self::Start(e) => e.fmt(f),
             Self::System(e) => e.fmt(f),
@@ -139,6 +143,7 @@ fn builder(args: &ServeArgs, provider: &CryptoProvider) -> Result<(Builder, Opti
     if args.prefer == Prefer::Client {
         builder = builder.policy(Policy::ClientPreference);
     }
+    builder = tickets(args, builder)?;
     let protocols = protocols(args, provider)?;
     let (set, fingerprint) = default_certificates(args, provider)?;
     if let Some(set) = set {
@@ -156,6 +161,22 @@ fn builder(args: &ServeArgs, provider: &CryptoProvider) -> Result<(Builder, Opti
         builder = builder.without_alpn(id);
     }
     Ok((builder, fingerprint))
+}
+
+/// How tickets are sealed; a file that others can read is complained about.
+fn tickets(args: &ServeArgs, mut builder: Builder) -> Result<Builder, ServeError> {
+    builder = builder.ticket_lifetime(args.ticket_lifetime);
+    if let Some(file) = &args.ticket_secret {
+        let secrets = TicketSecrets::from_file(file).map_err(ServeError::TicketSecrets)?;
+        if let Some(warning) = secrets.warning() {
+            eprintln!("handfast: warning: {warning}");
+        }
+        builder = builder.ticket_secrets(secrets);
+    }
+    if args.tls12_tickets {
+        builder = builder.tls12_tickets(true);
+    }
+    Ok(builder)
 }
 
 /// The certificates for protocols without their own; with no file named, one made on the spot.
