@@ -298,6 +298,7 @@ mod tests {
             resumed: false,
             client: None,
             peer: PeerAddr::Ip(([127, 0, 0, 1], 9).into()),
+            proxy: None,
             accepted_at: Instant64::from_nanos(1_000),
             hello_at: Instant64::from_nanos(2_000),
             finished_at: Instant64::from_nanos(78_000),
