@@ -10,12 +10,13 @@ use handfast::error::RefusalClass;
 use handfast::handshake::{Blueprint, ProtocolTls, Sources};
 use handfast::rustls::ClientConfig;
 use handfast::rustls::NamedGroup;
+use handfast::rustls::client::Resumption;
 use handfast::selection::Table;
 use handfast::shard::{Destination, ShardConfig};
 use handfast::{Mailbox, Protocol, Stream};
 use handfast_tests::certificates::{Made, make};
 use handfast_tests::client::{Options, Tls};
-use handfast_tests::world::{Peer, TcpWorld, World};
+use handfast_tests::world::{Peer, SimWorld, TcpWorld, World};
 use tokio::io::AsyncWriteExt;
 
 use crate::setup::limits;
@@ -270,6 +271,24 @@ pub(crate) fn a_bad_finished_ends_the_connection_of_its_worker<W: World>() {
     world.until_empty();
     let m = world.metrics();
     assert_eq!((m.handshakes(), m.faults_after_handshake), (1, 0), "{m:?}");
+}
+
+#[test]
+fn kept_sessions_over_a_limit_are_forgotten() {
+    // Room for one in each of the sixteen parts of a store, by number and by bytes.
+    for (sessions_max, bytes_max) in [(16, 1 << 20), (1024, 16 * 500)] {
+        let mut host = Host::new();
+        host.store = Arc::new(SessionStore::new(sessions_max, bytes_max));
+        let mut world: SimWorld = host.world(1024);
+        let config = host.client("a");
+        for _ in 0..20 {
+            let fresh = ClientConfig { resumption: Resumption::disabled(), ..config.clone() };
+            first(&mut world, &fresh);
+        }
+        let counts = host.store.counts();
+        assert_eq!(counts.stored, 20);
+        assert!((4..20).contains(&counts.evicted), "{counts:?}");
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::task::Waker;
 
 use super::gather::Item;
 use super::services::lock;
-use super::slots::{Conn, Slot, Streaming};
+use super::slots::{Conn, ControlRecords, Slot, Streaming};
 use super::stream::{Ended, Left, Shared, Stream};
 use super::{Shard, Worker, advance};
 use crate::error::Refusal;
@@ -15,7 +15,14 @@ use crate::transport::{Close, ConnId, Push, Transport};
 
 impl<T: Transport> Shard<T> {
     /// Gives a negotiated connection to a worker here. Session tickets in `self.out` leave with its first bytes.
-    pub(super) fn start_worker(&mut self, id: ConnId, mut slot: Slot, finished: Finished, worker: &dyn Worker) {
+    pub(super) fn start_worker(
+        &mut self,
+        id: ConnId,
+        mut slot: Slot,
+        finished: Finished,
+        worker: &dyn Worker,
+        now: Instant64,
+    ) {
         let Finished { session, facts, received, peer_closed, end } = finished;
         let shared = Shared::new(&self.services, id, received, &self.limits);
         if peer_closed {
@@ -25,8 +32,19 @@ impl<T: Transport> Shard<T> {
         }
         slot.unsent.bytes.append(&mut self.out);
         let early = facts.early_data.clone().filter(EarlyData::is_replayable);
-        let shared_too = Arc::clone(&shared);
-        slot.conn = Conn::Streaming(Streaming { session, shared: shared_too, closed: false, fin_sent: false, early });
+        if early.is_none() {
+            self.set_timer(id, &mut slot, now + self.limits.idle_deadline);
+        }
+        slot.conn = Conn::Streaming(Streaming {
+            session,
+            shared: Arc::clone(&shared),
+            closed: false,
+            fin_sent: false,
+            early,
+            left: false,
+            active_at: now,
+            control: ControlRecords::new(now),
+        });
         self.slots.put(id, slot);
         let stream = Stream::new(shared, Arc::new(facts));
         let start = std::panic::AssertUnwindSafe(|| worker.start(stream));
@@ -42,17 +60,25 @@ impl<T: Transport> Shard<T> {
         let Some(slot) = self.slots.get_mut(id) else { return };
         slot.gathered = false;
         let Conn::Streaming(streaming) = &mut slot.conn else { return };
+        streaming.active_at = now;
         let heard = if item.broken { Err(Refusal::Reset) } else { decrypt(streaming, item.end, bytes, &mut self.out) };
+        let closed = streaming.closed;
         let refusal = match heard {
-            Ok(finished) => {
-                if finished {
+            Ok(heard) if !streaming.control.count(heard.control_records, self.limits.control_records, now) => {
+                self.counters.control_floods.add(1);
+                self.out.clear();
+                Refusal::Reset
+            }
+            Ok(heard) => {
+                if heard.finished {
                     self.counters.handshakes_resumed.add(1);
-                    if let Some(deadline) = slot.timer.take() {
+                    slot.handshake_over();
+                    let idle = self.timers.insert(now + self.limits.idle_deadline, id);
+                    if let Some(deadline) = slot.timer.replace(idle) {
                         self.timers.cancel(deadline);
                     }
                 }
-                let Conn::Streaming(streaming) = &slot.conn else { return };
-                if streaming.closed {
+                if closed {
                     // Tickets, for one: nothing follows our close_notify (RFC 8446 section 6.1).
                     self.out.clear();
                 }
@@ -76,18 +102,20 @@ impl<T: Transport> Shard<T> {
 
     /// A worker has read, written, shut down or left: does what follows from it.
     pub(super) fn serve_posted(&mut self, id: ConnId, now: Instant64) {
-        let served = self.serve_in_place(id);
+        let served = self.serve_in_place(id, now);
         if served == Served::Stays {
             return;
         }
-        let Some(slot) = self.slots.take(id) else { return };
+        let Some(mut slot) = self.slots.take(id) else { return };
+        // With early data it may have ended before.
+        slot.handshake_over();
         match served {
             Served::Broken => self.broken(id, slot),
             Served::Waits => {
-                let mut slot = slot;
                 if let Conn::Streaming(streaming) = &mut slot.conn {
                     // Nobody is left to wait for its Finished.
                     streaming.early = None;
+                    streaming.left = true;
                 }
                 self.set_timer(id, &mut slot, now + self.limits.unsent_wait);
                 self.slots.put(id, slot);
@@ -96,7 +124,24 @@ impl<T: Transport> Shard<T> {
         }
     }
 
-    fn serve_in_place(&mut self, id: ConnId) -> Served {
+    /// Nothing has moved on a connection since `idle_deadline` was set, or less than it is ago.
+    pub(super) fn idle(&mut self, id: ConnId, mut slot: Slot, now: Instant64) {
+        let Conn::Streaming(streaming) = &mut slot.conn else { return self.slots.put(id, slot) };
+        let until = streaming.active_at + self.limits.idle_deadline;
+        if now < until {
+            self.set_timer(id, &mut slot, until);
+            return self.slots.put(id, slot);
+        }
+        self.counters.idled_out.add(1);
+        let told = streaming.closed || streaming.session.close(&mut self.out).is_ok();
+        if !told || slot.unsent.len() > 0 {
+            self.out.clear();
+            return self.close(id, slot, Close::Abort);
+        }
+        self.last_words(id, slot, now);
+    }
+
+    fn serve_in_place(&mut self, id: ConnId, now: Instant64) -> Served {
         let Some(slot) = self.slots.get_mut(id) else { return Served::Stays };
         loop {
             let Conn::Streaming(streaming) = &mut slot.conn else { return Served::Stays };
@@ -105,9 +150,13 @@ impl<T: Transport> Shard<T> {
             if asked.resume {
                 self.again.push(id);
             }
+            self.counters.stream_writes_paused.add(u64::from(asked.waited));
             if result.is_err() || asked.left == Some(Left::Panicked) {
                 self.out.clear();
                 return Served::Broken;
+            }
+            if !self.out.is_empty() {
+                streaming.active_at = now;
             }
             let closed = streaming.closed;
             let push = if closed { Push::BeforeClose } else { Push::Now };
@@ -179,9 +228,16 @@ fn send_all<T: Transport>(
     Ok(())
 }
 
-/// Gives the worker what `bytes` carry, and word of the end when they have it or `end` says so. True when the client's
-/// Finished came, for which a worker with early data did not wait.
-fn decrypt(streaming: &mut Streaming, end: bool, bytes: &mut [u8], out: &mut Vec<u8>) -> Result<bool, Refusal> {
+/// What came for a worker, beside plaintext.
+struct Heard {
+    /// The client's Finished, for which a worker with early data did not wait.
+    finished: bool,
+    /// Records that carried nothing.
+    control_records: u32,
+}
+
+/// Gives the worker what `bytes` carry, and word of the end when they have it or `end` says so.
+fn decrypt(streaming: &mut Streaming, end: bool, bytes: &mut [u8], out: &mut Vec<u8>) -> Result<Heard, Refusal> {
     let (reader, result) = {
         let mut state = lock(&streaming.shared.state);
         let before = state.inbound.len();
@@ -196,17 +252,17 @@ fn decrypt(streaming: &mut Streaming, end: bool, bytes: &mut [u8], out: &mut Vec
         (if state.inbound.len() > before { state.reader.take() } else { None }, result)
     };
     reader.into_iter().for_each(Waker::wake);
-    let ended = match result.map_err(Refusal::Tls)? {
-        Received { peer_closed: true, .. } => Some(Ended::Clean),
-        _ if end => Some(Ended::Truncated),
-        _ => None,
-    };
+    let Received { peer_closed, control_records, .. } = result.map_err(Refusal::Tls)?;
     let finished = streaming.early.take_if(|early| !early.is_replayable()).is_some();
-    if streaming.early.is_some() && ended.is_some() {
+    if streaming.early.is_some() && (peer_closed || end) {
         return Err(Refusal::Vanished);
     }
-    ended.into_iter().for_each(|how| streaming.shared.end(how));
-    Ok(finished)
+    if peer_closed {
+        streaming.shared.end(Ended::Clean);
+    } else if end {
+        streaming.shared.end(Ended::Truncated);
+    }
+    Ok(Heard { finished, control_records })
 }
 
 /// What a worker asks of the shard.
@@ -216,6 +272,8 @@ struct Asked {
     resume: bool,
     /// There was no room for all that it has to send.
     more: bool,
+    /// It waited for room to write.
+    waited: bool,
 }
 
 /// Takes what the worker has written, as far as there is room, and its end.
@@ -238,7 +296,7 @@ fn encrypt(streaming: &mut Streaming, room: bool, out: &mut Vec<u8>) -> (Asked, 
     }
     let writer = if state.room_to_write() > 0 { state.writer.take() } else { None };
     let more = !room && (state.outbound.len() > 0 || state.shut || state.left.is_some());
-    let asked = Asked { left: state.left, resume, more };
+    let asked = Asked { left: state.left, resume, more, waited: writer.is_some() };
     drop(state);
     writer.into_iter().for_each(Waker::wake);
     (asked, result)
