@@ -4,6 +4,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use handfast::crypto::Crypto;
+use handfast::crypto::batch::Batch;
 use rustls::pki_types::ServerName;
 use rustls::{CipherSuite, SignatureScheme};
 
@@ -128,6 +130,8 @@ pub struct TlsShape {
     pub verify: Verify,
     /// The client's own certificate.
     pub client_auth: Option<ClientAuth>,
+    /// What computes key exchanges together, if anything does.
+    pub batch: Option<Batch>,
 }
 
 impl TlsShape {
@@ -265,6 +269,7 @@ impl Plan {
                 resume: args.resume.unwrap_or(0.0),
                 verify,
                 client_auth,
+                batch: Crypto::from(args.crypto).resolve().map_err(UsageError::Crypto)?,
             },
             burst: args.burst,
             open,

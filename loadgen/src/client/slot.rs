@@ -97,6 +97,8 @@ pub(super) struct Slot {
     pub(super) counts: bool,
     /// The index of the name that it asks for.
     pub(super) name: usize,
+    /// Our key share, if it is from the shard's pool.
+    pub(super) share: Option<[u8; 32]>,
     scheme: Option<SignatureScheme>,
 }
 
@@ -109,8 +111,14 @@ impl Slot {
             delay: Duration::ZERO,
             counts: false,
             name: 0,
+            share: None,
             scheme: None,
         }
+    }
+
+    /// Our key share, while the server's answer to it has not come.
+    pub(super) fn waits_with(&self) -> Option<[u8; 32]> {
+        matches!(self.stage, Stage::Shaking { heard: false, .. }).then_some(self.share)?
     }
 
     pub(super) fn connecting(&mut self, conn: ConnId, tls: Tls, started: Instant64) {
