@@ -3,6 +3,7 @@
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use crate::crypto::batch::BatchCounters;
 use crate::error::RefusalClass;
 use crate::transport::TransportCounters;
 
@@ -101,6 +102,25 @@ counters! {
     hellos_per_turn_max,
     /// Times that a connection met [`Limits::read_bytes_per_turn`](crate::Limits::read_bytes_per_turn).
     read_budget_met,
+    /// Polls after which connections were left waiting because of
+    /// [`Limits::accepts_per_turn`](crate::Limits::accepts_per_turn).
+    accept_budget_met,
+    /// Times that connections were found waiting because of
+    /// [`Limits::connections_per_shard`](crate::Limits::connections_per_shard).
+    connections_full,
+    /// Sources that were forgotten early because of
+    /// [`SourceLimits::remembered`](crate::limits::SourceLimits::remembered).
+    sources_forgotten,
+    /// Times that a connection was not read because of [`Limits::stream_read_bytes`](crate::Limits::stream_read_bytes).
+    stream_reads_paused,
+    /// Times that a worker waited because of [`Limits::stream_write_bytes`](crate::Limits::stream_write_bytes).
+    stream_writes_paused,
+    /// Connections that met [`Limits::close_wait`](crate::Limits::close_wait).
+    close_waited_out,
+    /// Connections that met [`Limits::idle_deadline`](crate::Limits::idle_deadline).
+    idled_out,
+    /// Connections that met [`Limits::control_records`](crate::Limits::control_records).
+    control_floods,
     /// Times that accepting was stopped because no worker had room.
     accept_pauses,
     /// Negotiated connections that were reset because the drain's deadline passed.
@@ -116,6 +136,20 @@ counters! {
     accepts_shed_no_descriptor,
     /// Accepts that failed for another reason.
     accepts_failed,
+    /// Times that key exchanges were computed together; see [`Crypto`](crate::crypto::Crypto).
+    batch_agreements,
+    /// Key exchanges that were computed together. Divided by `batch_agreements` it is the mean of lanes filled, of 8.
+    batch_lanes,
+    /// Times that eight ephemeral keys were made together.
+    batch_pool_refills,
+    /// Key exchanges for X25519 that found nothing computed ahead.
+    batch_misses,
+    /// Key shares that were left to aws-lc because too few came together.
+    batch_scalar_fallbacks,
+    /// ECDSA nonces drawn ahead; see [`Builder::presign`](crate::Builder::presign).
+    batch_nonces,
+    /// Signatures that were made with them. Those that were left over were wiped.
+    batch_presigned,
 }
 
 impl Counters {
@@ -130,6 +164,19 @@ impl Counters {
     pub fn transport(&self, t: TransportCounters) {
         self.accepts_shed_no_descriptor.set(t.accepts_shed_no_descriptor);
         self.accepts_failed.set(t.accepts_failed);
+        self.accept_budget_met.set(t.accept_budget_met);
+        self.connections_full.set(t.connections_full);
+    }
+
+    /// Takes over what the prepare phase counts.
+    pub fn batch(&self, b: BatchCounters) {
+        self.batch_agreements.set(b.batches);
+        self.batch_lanes.set(b.lanes);
+        self.batch_pool_refills.set(b.refills);
+        self.batch_misses.set(b.misses);
+        self.batch_scalar_fallbacks.set(b.scalar);
+        self.batch_nonces.set(b.nonces);
+        self.batch_presigned.set(b.presigned);
     }
 }
 

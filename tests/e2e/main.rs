@@ -16,6 +16,7 @@ mod measuring;
 mod openssl;
 mod our_client;
 mod peers;
+mod proxies;
 mod s_client;
 mod server;
 mod servers;

@@ -145,12 +145,11 @@ fn handshakes_that_end_with_a_reset_are_complete_for_the_server_too() {
 /// The directory of the control groups of version 2, wherever this system has it.
 fn cgroups() -> Option<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
-    let mount = mounts.lines().find_map(|line| {
+    mounts.lines().find_map(|line| {
         let mut fields = line.split(' ').skip(1);
         let path = fields.next()?;
         (fields.next()? == "cgroup2").then(|| PathBuf::from(path))
-    });
-    mount
+    })
 }
 
 /// A control group, which goes when its processes have.
