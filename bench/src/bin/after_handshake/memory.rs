@@ -14,7 +14,7 @@
 //! | rustls: connection, two AEAD contexts, joiner | 3400 | 3400 | 3400 |
 //! | stream, facts, slot, socket | 700 | 700 | 700 |
 //!
-//! No option shrinks the libraries' buffers: `http1` takes 8 KiB each way at least, h2 has constants. They are made when
+//! No option shrinks the libraries' buffers: hyper takes 8 KiB each way at least, h2 has constants. They are made when
 //! the connection starts, and without huge pages only what is written to becomes resident: that is why h2 needs less
 //! than its sum. What an idle connection gives back: the bytes on their way in and out (`shard/stream.rs`), unsent
 //! records (`shard/slots.rs`), unfinished records (`handshake/session.rs`); hyper's read buffer does not double,
