@@ -1,7 +1,9 @@
-//! `handfast serve`: the engine as a server of its own.
+//! `handfast serve`: the engine as a server of its own; `handfast check`: whether its configuration is right.
 
 mod args;
+mod check;
 mod identities;
+mod overrides;
 mod serve;
 
 use std::process::ExitCode;
@@ -13,12 +15,14 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let args::Cli { command } = args::Cli::parse();
-    let args::Command::Serve(args) = command;
-    match serve::serve(&args) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("handfast: {error}");
-            ExitCode::from(error.exit_status())
-        }
+    match command {
+        args::Command::Check(args) => check::check(&args),
+        args::Command::Serve(args) => match serve::serve(&args) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                error.to_string().lines().for_each(|line| eprintln!("handfast: {line}"));
+                ExitCode::from(error.exit_status())
+            }
+        },
     }
 }
