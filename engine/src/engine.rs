@@ -1,9 +1,13 @@
 //! The embedding API: [`Builder`] to [`Engine`], and a [`Handle`] on it.
 
+mod reload;
+
+pub use reload::{Fixed, ReloadError};
+
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
 use rustls::pki_types::UnixTime;
@@ -286,7 +290,7 @@ impl Builder {
     ///
     /// # Errors
     /// The first thing that is wrong; nothing is left running then.
-    pub fn start(self) -> Result<Engine, StartError> {
+    pub fn start(mut self) -> Result<Engine, StartError> {
         let blueprint = self.checked()?;
         let cores = cores();
         let shards = self.shards.unwrap_or(cores.len());
@@ -332,14 +336,17 @@ impl Builder {
             });
         }
         drop(mailboxes);
-        let inner = Arc::new(HandleInner { endpoints, threads: threads.iter().map(ThreadHandle::of).collect() });
-        engine.handle = Handle(inner);
+        let handles = threads.iter().map(ThreadHandle::of).collect();
+        let inner = HandleInner { endpoints, threads: handles, running: Mutex::new(None) };
+        engine.handle = Handle(Arc::new(inner));
         for (i, plan) in threads.into_iter().enumerate() {
             let is_worker = plan.mail.is_some();
             // On failure the engine is dropped, and with it the threads that run already are told to stop.
             let join = self.spawn(plan, &engine.handle.0.threads[i], blueprint.live())?;
             if is_worker { engine.workers.push(join) } else { engine.shards.push(join) }
         }
+        self.sources.ticket_secret = Some(blueprint.ticket_secret().clone());
+        engine.handle.runs(self);
         Ok(engine)
     }
 
@@ -356,7 +363,7 @@ impl Builder {
         handle: &ThreadHandle,
         live: Live,
     ) -> Result<JoinHandle<io::Result<()>>, StartError> {
-        let destinations: Vec<Destination> = self.protocols.iter().map(|p| p.destination.clone()).collect();
+        let destinations = self.destinations();
         let (limits, control, counters) =
             (self.limits.clone(), Arc::clone(&handle.control), Arc::clone(&handle.counters));
         #[cfg(feature = "tokio")]
@@ -375,6 +382,10 @@ impl Builder {
             Shard::new(plan.transport, config).run(&control)
         };
         thread::Builder::new().name(plan.name).spawn(body).map_err(StartError::System)
+    }
+
+    fn destinations(&self) -> Vec<Destination> {
+        self.protocols.iter().map(|p| p.destination.clone()).collect()
     }
 
     fn checked(&self) -> Result<Blueprint, StartError> {
@@ -454,9 +465,11 @@ impl ThreadHandle {
 struct HandleInner {
     endpoints: Vec<Endpoint>,
     threads: Vec<ThreadHandle>,
+    /// What the engine runs on, but for the destinations: a handle must not keep mailboxes open. `None` once it drains.
+    running: Mutex<Option<Builder>>,
 }
 
-/// Reads an engine's metrics and stops it, from any thread.
+/// Reads an engine's metrics, reloads and stops it, from any thread.
 #[derive(Clone, Debug, Default)]
 pub struct Handle(Arc<HandleInner>);
 
@@ -488,6 +501,7 @@ impl Handle {
 
     /// Stops listening and lets the connections end, at the latest at the drain's deadline.
     pub fn drain(&self) {
+        self.ends();
         for thread in &self.0.threads {
             thread.control.drain();
             thread.waker.wake();

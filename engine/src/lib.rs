@@ -270,7 +270,7 @@ pub mod worker;
 pub use client::Client;
 #[cfg(feature = "config")]
 pub use config::Config;
-pub use engine::{Builder, Engine, Handle, Pin, Placement, StartError};
+pub use engine::{Builder, Engine, Handle, Pin, Placement, ReloadError, StartError};
 pub use error::{Culprit, Refusal};
 pub use handshake::HandshakeFacts;
 #[cfg(any(feature = "h1", feature = "h2"))]

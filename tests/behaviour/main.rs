@@ -4,6 +4,7 @@ mod bad_input;
 mod certificates;
 mod hand_off;
 mod handshake;
+mod reload;
 mod setup;
 mod streams;
 
@@ -36,6 +37,12 @@ behaviours! {
     certificates:
         each_protocol_shows_its_own_certificate,
         names_and_algorithms_choose_the_identity;
+    reload:
+        another_certificate_is_shown,
+        a_handshake_under_way_keeps_its_certificate_and_its_worker,
+        protocols_come_and_go,
+        limits_change,
+        negotiated_connections_stay;
     bad_input:
         plain_http_is_told_so,
         random_bytes_are_refused,

@@ -8,7 +8,7 @@ use handfast::Protocol;
 use handfast::handshake::{Blueprint, ProtocolTls, Sources, TlsVersions};
 use handfast::identity::CertificateSet;
 use handfast::selection::{Table, TableBuilder};
-use handfast::shard::{Destination, ShardConfig};
+use handfast::shard::{Destination, Reload, ShardConfig};
 use handfast_tests::certificates::{Made, make};
 use handfast_tests::client::Options;
 
@@ -26,6 +26,24 @@ pub(crate) fn shard_with(
     sources: &Sources,
     tickets: usize,
 ) -> ShardConfig {
+    let (blueprint, destinations) = blueprint(protocols, rules, sources, tickets);
+    let mut config = ShardConfig::new(blueprint.live(), destinations);
+    config.limits = limits();
+    config
+}
+
+/// What a shard over `protocols` reloads.
+pub(crate) fn reload(protocols: Vec<Registered>) -> Reload {
+    let (blueprint, destinations) = blueprint(protocols, |table| table, &Sources::default(), 2);
+    Reload::new(blueprint, Some(destinations), limits())
+}
+
+fn blueprint(
+    protocols: Vec<Registered>,
+    rules: impl FnOnce(TableBuilder) -> TableBuilder,
+    sources: &Sources,
+    tickets: usize,
+) -> (Blueprint, Vec<Destination>) {
     let mut table = Table::builder();
     let mut tls = Vec::new();
     let mut destinations = Vec::new();
@@ -37,10 +55,7 @@ pub(crate) fn shard_with(
         destinations.push(destination);
     }
     let table = rules(table).build().expect("a table");
-    let blueprint = Blueprint::new(table, &tls, sources).expect("configurations");
-    let mut config = ShardConfig::new(blueprint.live(), destinations);
-    config.limits = limits();
-    config
+    (Blueprint::new(table, &tls, sources).expect("configurations"), destinations)
 }
 
 /// Short waits, so that tests of deadlines are quick.

@@ -3,6 +3,7 @@
 mod certificates;
 mod chromium;
 mod comparing;
+mod configuration;
 mod curl;
 mod examples;
 mod facts;

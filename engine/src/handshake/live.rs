@@ -122,6 +122,12 @@ impl Blueprint {
         Ok(Self { table: Arc::new(table), pairs, secret, sources: sources.clone() })
     }
 
+    /// What its session tickets are sealed with.
+    #[must_use]
+    pub const fn ticket_secret(&self) -> &TicketSecret {
+        &self.secret
+    }
+
     /// One shard's own copy, so that handshakes of different shards share no lock, and no reference count but those of
     /// the certificates and their keys.
     #[must_use]

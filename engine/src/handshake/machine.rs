@@ -109,6 +109,13 @@ impl Handshake {
         Self { accepted_at, state: State::Hello(Gathering::default()) }
     }
 
+    /// Its ClientHello was acted on: protocol and configuration are chosen, and what [`Context::live`] says now does
+    /// not matter to it any more.
+    #[must_use]
+    pub const fn is_negotiating(&self) -> bool {
+        matches!(self.state, State::Negotiating(_))
+    }
+
     /// Shows bytes that arrived, before any of the turn's connections advances.
     ///
     /// # Errors

@@ -3,9 +3,12 @@
 use std::io::{self, IoSlice};
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
 
 use super::departures::Then;
 use super::gather::Item;
+use super::hand_off::Leaving;
+use super::reload::Serving;
 use super::slots::{Conn, Slot};
 use super::{Destination, Shard};
 use crate::error::{Refusal, RefusalClass};
@@ -58,7 +61,7 @@ impl<T: Transport> Shard<T> {
     fn prepare_batch(&mut self, items: &[Item], arena: &[u8]) {
         let mut hellos = 0;
         for item in items {
-            let Some(Slot { conn: Conn::Handshaking(handshake), .. }) = self.slots.get(item.conn) else { continue };
+            let Some(Slot { conn: Conn::Handshaking(handshake, _), .. }) = self.slots.get(item.conn) else { continue };
             let peer = self.transport.peer(item.conn).unwrap_or(PeerAddr::Unix);
             if let Some(hello) = handshake.hello(&arena[item.range.clone()], peer) {
                 self.prepare.see(&hello);
@@ -81,9 +84,13 @@ impl<T: Transport> Shard<T> {
         slot.gathered = false;
         // The state is consumed; what it becomes takes the place of this one.
         match mem::replace(&mut slot.conn, Conn::Lingering { fin_sent: false }) {
-            Conn::Handshaking(handshake) => self.advance_handshake(item, slot, handshake, bytes, now),
+            Conn::Handshaking(handshake, serving) => {
+                // Until its ClientHello is acted on, it takes what is newest.
+                let serving = if handshake.is_negotiating() { serving } else { Rc::clone(&self.serving) };
+                self.advance_handshake(item, slot, (handshake, serving), bytes, now);
+            }
             Conn::Closing(session) => self.advance_closing(item, slot, session, bytes, now),
-            conn @ (Conn::Streaming(_) | Conn::HandingOff { .. } | Conn::Lingering { .. }) => {
+            conn @ (Conn::Streaming(_) | Conn::HandingOff(_) | Conn::Lingering { .. }) => {
                 slot.conn = conn;
                 self.slots.put(item.conn, slot);
             }
@@ -94,7 +101,7 @@ impl<T: Transport> Shard<T> {
         &mut self,
         item: &mut Item,
         mut slot: Slot,
-        handshake: Handshake,
+        (handshake, serving): (Handshake, Rc<Serving>),
         bytes: &mut [u8],
         now: Instant64,
     ) {
@@ -106,37 +113,37 @@ impl<T: Transport> Shard<T> {
             Some(refusal) => refuse(refusal, &mut self.out),
             None => {
                 let peer = self.transport.peer(id).unwrap_or(PeerAddr::Unix);
-                let cx = Context { live: &self.live, limits: &self.limits, peer, now };
+                let cx = Context { live: &serving.live, limits: &self.limits, peer, now };
                 handshake.advance(Input { bytes, end: item.end }, cx, &mut self.out)
             }
         };
         match step {
             Step::Wait(handshake) => {
-                slot.conn = Conn::Handshaking(handshake);
+                slot.conn = Conn::Handshaking(handshake, serving);
                 self.depart(id, slot, Then::Wait, now);
             }
-            Step::Finished(finished) => self.finished(id, slot, finished, now),
+            Step::Finished(finished) => self.finished(id, slot, finished, &serving, now),
             Step::Refused(refusal) => self.refused(id, slot, &refusal, now),
         }
     }
 
     /// The handshake is over: sends the connection where its protocol says.
-    fn finished(&mut self, id: ConnId, mut slot: Slot, finished: Finished, now: Instant64) {
+    fn finished(&mut self, id: ConnId, mut slot: Slot, finished: Finished, serving: &Serving, now: Instant64) {
         self.cancel_timer(&mut slot);
         let resumed = finished.facts.resumed;
         let counter = if resumed { &self.counters.handshakes_resumed } else { &self.counters.handshakes_full };
         counter.add(1);
-        match self.destinations.get(finished.facts.index) {
+        match serving.destinations.get(finished.facts.index) {
             Some(Destination::Close) => self.start_closing(id, slot, finished, now),
             Some(Destination::Worker(worker)) if self.workers.is_empty() => {
-                let worker = worker.clone();
-                self.start_worker(id, slot, finished, &*worker);
+                self.start_worker(id, slot, finished, &**worker);
             }
-            Some(Destination::Worker(_) | Destination::HandOff(_)) => {
+            Some(destination @ (Destination::Worker(_) | Destination::HandOff(_))) => {
                 if self.send(id, &mut slot, Push::Now).is_err() {
                     return self.refused(id, slot, &Refusal::Reset, now);
                 }
-                self.hand_off(id, slot, Box::new(finished), now, now);
+                let leaving = Leaving { finished: Box::new(finished), destination: destination.clone(), since: now };
+                self.hand_off(id, slot, leaving, now);
             }
             // The table and the destinations have one length; a slip must not take the shard down.
             None => self.refused(id, slot, &Refusal::WorkerGone, now),

@@ -70,7 +70,7 @@ impl<T: Transport> Shard<T> {
                 }
                 (Ok(_), Then::Wait) => self.slots.put(conn, slot),
                 (Ok(_), Then::Close) => self.close(conn, slot, Close::Graceful),
-                (Err(_), _) if matches!(slot.conn, Conn::Handshaking(_)) => {
+                (Err(_), _) if matches!(slot.conn, Conn::Handshaking(..)) => {
                     self.refused(conn, slot, &Refusal::Reset, now);
                 }
                 (Err(_), _) => self.close(conn, slot, Close::Abort),

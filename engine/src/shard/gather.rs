@@ -2,6 +2,7 @@
 
 use std::mem;
 use std::ops::Range;
+use std::rc::Rc;
 
 use super::Shard;
 use super::services::lock;
@@ -52,7 +53,7 @@ impl<T: Transport> Shard<T> {
     }
 
     fn open(&mut self, id: ConnId, now: Instant64) {
-        let mut slot = Slot::new(Conn::Handshaking(Handshake::new(now)));
+        let mut slot = Slot::new(Conn::Handshaking(Handshake::new(now), Rc::clone(&self.serving)));
         let deadline = now + self.limits.handshake_deadline;
         self.set_timer(id, &mut slot, deadline);
         self.slots.put(id, slot);
@@ -71,7 +72,7 @@ impl<T: Transport> Shard<T> {
         }
         match &slot.conn {
             // Its socket leaves with what is in it.
-            Conn::HandingOff { .. } => return,
+            Conn::HandingOff(_) => return,
             Conn::Lingering { .. } => return self.discard(id),
             Conn::Streaming(s) => {
                 let mut state = lock(&s.shared.state);
@@ -80,13 +81,13 @@ impl<T: Transport> Shard<T> {
                     return;
                 }
             }
-            Conn::Handshaking(_) | Conn::Closing(_) => {}
+            Conn::Handshaking(..) | Conn::Closing(_) => {}
         }
         let mut item = self.read(id);
         if let Some(slot) = self.slots.get_mut(id) {
             slot.ended |= item.end || item.broken;
             slot.gathered = true;
-            if let Conn::Handshaking(handshake) = &mut slot.conn {
+            if let Conn::Handshaking(handshake, _) = &mut slot.conn {
                 match handshake.offer(&self.arena[item.range.clone()], &self.limits) {
                     Ok(Offered::InPlace) => {}
                     Ok(Offered::Kept) => item.forget_bytes(&mut self.arena),

@@ -1,6 +1,7 @@
 //! The hand-off: connections leave through mailboxes, and wait, within bounds, for a full one.
 
 use std::mem;
+use std::sync::Arc;
 
 use super::mailbox::{Mailbox, Negotiated, Undelivered};
 use super::slots::{Conn, Slot};
@@ -24,18 +25,30 @@ pub(super) struct HandOff {
     overflowing: bool,
     /// This shard's own mailbox may hold more than one turn takes.
     mail_left: bool,
-    /// Mailboxes, workers' before protocols', that got something in this turn.
-    touched: Vec<bool>,
+    /// Worker threads whose mailboxes got something in this turn.
+    workers_touched: Vec<bool>,
+    /// The program's mailboxes that did.
+    touched: Vec<Mailbox>,
+}
+
+/// A negotiated connection on its way out.
+#[derive(Debug)]
+pub(super) struct Leaving {
+    pub(super) finished: Box<Finished>,
+    /// Where to, by the table that its handshake began with.
+    pub(super) destination: Destination,
+    pub(super) since: Instant64,
 }
 
 impl HandOff {
-    pub(super) fn new(mailboxes: usize) -> Self {
+    pub(super) fn new(workers: usize) -> Self {
         Self {
             waiting: Vec::new(),
             paused: false,
             overflowing: false,
             mail_left: false,
-            touched: vec![false; mailboxes],
+            workers_touched: vec![false; workers],
+            touched: Vec::new(),
         }
     }
 
@@ -46,41 +59,48 @@ impl HandOff {
     pub(super) const fn is_waiting(&self) -> bool {
         !self.waiting.is_empty()
     }
+
+    fn touch(&mut self, worker: Option<usize>, mailbox: Mailbox) {
+        match worker {
+            Some(worker) => self.workers_touched[worker] = true,
+            None if self.touched.iter().any(|m| m.same_as(&mailbox)) => {}
+            None => self.touched.push(mailbox),
+        }
+    }
 }
 
 impl<T: Transport> Shard<T> {
     /// Puts a negotiated connection into a mailbox that has room, or lets it wait for one.
-    pub(super) fn hand_off(
-        &mut self,
-        id: ConnId,
-        mut slot: Slot,
-        finished: Box<Finished>,
-        since: Instant64,
-        now: Instant64,
-    ) {
-        let Some((index, mailbox)) = self.mailbox_for(finished.facts.index) else {
-            return self.wait_for_room(id, slot, finished, since, now);
+    pub(super) fn hand_off(&mut self, id: ConnId, mut slot: Slot, leaving: Leaving, now: Instant64) {
+        let Some((worker, mailbox)) = self.mailbox_for(&leaving.destination) else {
+            return self.wait_for_room(id, slot, leaving, now);
         };
-        let mailbox = mailbox.clone();
         let Some(socket) = self.transport.release(id) else {
             // A transport that keeps its sockets serves them here.
-            let worker = match self.destinations.get(finished.facts.index) {
-                Some(Destination::Worker(worker)) => worker.clone(),
-                _ => return self.refused(id, slot, &Refusal::WorkerGone, now),
+            let Destination::Worker(worker) = &leaving.destination else {
+                return self.refused(id, slot, &Refusal::WorkerGone, now);
             };
-            return self.start_worker(id, slot, *finished, &*worker);
+            return self.start_worker(id, slot, *leaving.finished, &**worker);
         };
         self.cancel_timer(&mut slot);
+        let Leaving { finished, destination, since } = leaving;
         let unsent = slot.unsent.front().to_vec();
-        match mailbox.put(Negotiated { socket, finished: *finished, unsent }) {
+        let speaker = match &destination {
+            Destination::Worker(worker) => Some(Arc::clone(worker)),
+            Destination::HandOff(_) | Destination::Close => None,
+        };
+        match mailbox.put(Negotiated { socket, finished: *finished, unsent, worker: speaker }) {
             Ok(()) => {
                 self.counters.handed_off.add(1);
-                self.hand_off.touched[index] = true;
+                self.hand_off.touch(worker, mailbox);
                 self.hand_off.overflowing = false;
             }
             // Another shard was faster: the socket comes back under a new name.
             Err(Undelivered::Full(n)) => match self.transport.adopt(n.socket) {
-                Ok(id) => self.wait_for_room(id, slot, Box::new(n.finished), since, now),
+                Ok(id) => {
+                    let leaving = Leaving { finished: Box::new(n.finished), destination, since };
+                    self.wait_for_room(id, slot, leaving, now);
+                }
                 Err(_) => self.lost(&Refusal::Reset),
             },
             Err(Undelivered::Gone) => self.lost(&Refusal::WorkerGone),
@@ -93,23 +113,23 @@ impl<T: Transport> Shard<T> {
         self.counters.closed.add(1);
     }
 
-    /// The mailbox for a protocol, if it or one of the workers has room: the next worker in turn comes first.
-    fn mailbox_for(&mut self, protocol: usize) -> Option<(usize, &Mailbox)> {
-        if let Some(Destination::HandOff(mailbox)) = self.destinations.get(protocol) {
-            return (!mailbox.is_full()).then_some((self.workers.len() + protocol, mailbox));
+    /// The mailbox for a destination, if it or one of the workers has room: the next worker in turn comes first.
+    fn mailbox_for(&mut self, destination: &Destination) -> Option<(Option<usize>, Mailbox)> {
+        if let Destination::HandOff(mailbox) = destination {
+            return (!mailbox.is_full()).then(|| (None, mailbox.clone()));
         }
         let n = self.workers.len();
         let index = (0..n).map(|i| (self.next_worker + i) % n).find(|i| !self.workers[*i].is_full())?;
         self.next_worker = (index + 1) % n;
-        Some((index, &self.workers[index]))
+        Some((Some(index), self.workers[index].clone()))
     }
 
-    fn wait_for_room(&mut self, id: ConnId, mut slot: Slot, finished: Box<Finished>, since: Instant64, now: Instant64) {
-        if self.hand_off.overflowing || now.since(since) >= self.limits.hand_off_wait {
+    fn wait_for_room(&mut self, id: ConnId, mut slot: Slot, leaving: Leaving, now: Instant64) {
+        if self.hand_off.overflowing || now.since(leaving.since) >= self.limits.hand_off_wait {
             self.hand_off.overflowing = true;
             return self.refused(id, slot, &Refusal::MailboxFull, now);
         }
-        slot.conn = Conn::HandingOff { finished, since };
+        slot.conn = Conn::HandingOff(leaving);
         self.slots.put(id, slot);
         if !mem::replace(&mut self.hand_off.paused, true) {
             self.counters.accept_pauses.add(1);
@@ -126,7 +146,7 @@ impl<T: Transport> Shard<T> {
         for id in mem::take(&mut self.hand_off.waiting) {
             let Some(mut slot) = self.slots.take(id) else { continue };
             match mem::replace(&mut slot.conn, Conn::Lingering { fin_sent: false }) {
-                Conn::HandingOff { finished, since } => self.hand_off(id, slot, finished, since, now),
+                Conn::HandingOff(leaving) => self.hand_off(id, slot, leaving, now),
                 other => {
                     slot.conn = other;
                     self.slots.put(id, slot);
@@ -141,15 +161,13 @@ impl<T: Transport> Shard<T> {
 
     /// Wakes the receivers of what this turn has put into mailboxes, once each.
     pub(super) fn wake_mailboxes(&mut self) {
-        for (i, touched) in self.hand_off.touched.iter_mut().enumerate() {
-            if !mem::take(touched) {
-                continue;
-            }
-            if let Some(worker) = self.workers.get(i) {
+        for (worker, touched) in self.workers.iter().zip(&mut self.hand_off.workers_touched) {
+            if mem::take(touched) {
                 worker.wake();
-            } else if let Some(Destination::HandOff(mailbox)) = self.destinations.get(i - self.workers.len()) {
-                mailbox.wake();
             }
+        }
+        for mailbox in self.hand_off.touched.drain(..) {
+            mailbox.wake();
         }
     }
 
@@ -167,17 +185,16 @@ impl<T: Transport> Shard<T> {
                 }
             };
             self.counters.opened.add(1);
-            let Negotiated { socket, finished, unsent } = negotiated;
+            let Negotiated { socket, finished, unsent, worker } = negotiated;
             let Ok(id) = self.transport.adopt(socket) else {
                 self.lost(&Refusal::Reset);
                 continue;
             };
-            let Some(Destination::Worker(worker)) = self.destinations.get(finished.facts.index) else {
+            let Some(worker) = worker else {
                 let slot = Slot::new(Conn::Lingering { fin_sent: false });
                 self.refused(id, slot, &Refusal::WorkerGone, now);
                 continue;
             };
-            let worker = worker.clone();
             let mut slot = Slot::new(Conn::Lingering { fin_sent: false });
             slot.ended = finished.end;
             slot.unsent.bytes = unsent;

@@ -6,15 +6,24 @@ use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 
+use super::Worker;
 use crate::handshake::{Finished, HandshakeFacts, Session};
 use crate::transport::{Socket, Wake};
 
 /// A connection whose handshake is over, on its way to whoever speaks its protocol.
-#[derive(Debug)]
 pub struct Negotiated {
     pub(super) socket: Socket,
     pub(super) finished: Finished,
     pub(super) unsent: Vec<u8>,
+    /// Who speaks its protocol, if it is on its way to a worker thread. It comes along, because whatever that thread
+    /// knows may be newer than the table that the handshake began with.
+    pub(super) worker: Option<Arc<dyn Worker>>,
+}
+
+impl fmt::Debug for Negotiated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Negotiated").field("facts", self.facts()).finish_non_exhaustive()
+    }
 }
 
 /// What a [`Negotiated`] consists of.
@@ -45,8 +54,9 @@ impl Negotiated {
     /// The pieces, for a program with its own loop.
     #[must_use]
     pub fn into_parts(self) -> Parts {
-        let Finished { session, facts, received, peer_closed, end: _ } = self.finished;
-        Parts { socket: self.socket, session, facts, received, peer_closed, unsent: self.unsent }
+        let Self { socket, finished, unsent, worker: _ } = self;
+        let Finished { session, facts, received, peer_closed, end: _ } = finished;
+        Parts { socket, session, facts, received, peer_closed, unsent }
     }
 }
 
@@ -92,6 +102,11 @@ impl Mailbox {
             TrySendError::Full(n) => Undelivered::Full(Box::new(n)),
             TrySendError::Disconnected(_) => Undelivered::Gone,
         })
+    }
+
+    /// Both lead to one receiver.
+    pub(super) fn same_as(&self, other: &Self) -> bool {
+        self.sender.same_channel(&other.sender)
     }
 
     pub(super) fn wake(&self) {

@@ -11,6 +11,7 @@ mod gather;
 mod hand_off;
 mod local;
 mod mailbox;
+mod reload;
 #[cfg_attr(not(any(feature = "h1", feature = "h2")), allow(dead_code, reason = "the HTTP workers use the rest"))]
 mod services;
 mod slots;
@@ -21,14 +22,15 @@ pub mod timers;
 use std::fmt;
 use std::io;
 use std::mem;
+use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
 
 use crossbeam::channel::Receiver;
 
 pub use local::Local;
 pub use mailbox::{Mailbox, Negotiated, Parts};
+pub use reload::{Control, Reload};
 pub(crate) use services::Services;
 pub use services::{Draining, Sleep};
 pub use stream::Stream;
@@ -40,6 +42,7 @@ use crate::metrics::Counters;
 use crate::time::Instant64;
 use crate::transport::{Close, ConnId, Event, Transport, Wake};
 use gather::Item;
+use reload::Serving;
 use slots::{Conn, Slot, Slots};
 use timers::Wheel;
 
@@ -122,28 +125,11 @@ impl fmt::Debug for ShardConfig {
     }
 }
 
-/// Tells a running shard from another thread to stop.
-#[derive(Debug, Default)]
-pub struct Control {
-    drain: AtomicBool,
-}
-
-impl Control {
-    /// Asks for a drain; wake the transport afterwards.
-    pub fn drain(&self) {
-        self.drain.store(true, Ordering::Release);
-    }
-
-    fn is_draining(&self) -> bool {
-        self.drain.load(Ordering::Acquire)
-    }
-}
-
 /// One thread's share of the engine.
 pub struct Shard<T: Transport> {
     transport: T,
-    live: Live,
-    destinations: Vec<Destination>,
+    /// What handshakes are served with whose ClientHello has not come yet.
+    serving: Rc<Serving>,
     limits: Limits,
     workers: Vec<Mailbox>,
     next_worker: usize,
@@ -184,10 +170,9 @@ where
     pub fn new(transport: T, config: ShardConfig) -> Self {
         let now = transport.now();
         let services = Services::new(transport.waker(), now);
-        let mailboxes = config.workers.len() + config.destinations.len();
+        let workers = config.workers.len();
         Self {
-            live: config.live,
-            destinations: config.destinations,
+            serving: Rc::new(Serving { live: config.live, destinations: config.destinations }),
             limits: config.limits,
             workers: config.workers,
             next_worker: 0,
@@ -198,7 +183,7 @@ where
             slots: Slots::default(),
             timers: Wheel::new(now),
             draining_until: None,
-            hand_off: hand_off::HandOff::new(mailboxes),
+            hand_off: hand_off::HandOff::new(workers),
             again: Vec::new(),
             batch: services::Batch::new(),
             events: Vec::new(),
@@ -213,11 +198,18 @@ where
     }
 
     /// Runs turns until `control` asks for a drain and the last connection has ended, or the drain's deadline has
-    /// ended it.
+    /// ended it. Between them it [reloads](Self::reload) what `control` says.
     ///
     /// # Errors
     /// The transport as a whole failed.
     pub fn run(&mut self, control: &Control) -> io::Result<()> {
+        let ended = self.run_until_drained(control);
+        // Nobody will act on it any more, and whoever receives from its mailboxes would wait for it.
+        drop(control.take_reload());
+        ended
+    }
+
+    fn run_until_drained(&mut self, control: &Control) -> io::Result<()> {
         loop {
             if control.is_draining() && self.draining_until.is_none() {
                 self.start_drain();
@@ -230,7 +222,7 @@ where
                     self.abort_all();
                 }
             }
-            self.turn(self.draining_until)?;
+            self.turn_under(Some(control), self.draining_until)?;
         }
         self.services.cancel_all(&mut self.batch);
         Ok(())
@@ -241,9 +233,17 @@ where
     /// # Errors
     /// The transport as a whole failed.
     pub fn turn(&mut self, until: Option<Instant64>) -> io::Result<()> {
+        self.turn_under(None, until)
+    }
+
+    fn turn_under(&mut self, control: Option<&Control>, until: Option<Instant64>) -> io::Result<()> {
         let deadline = self.next_deadline(until);
         let mut events = mem::take(&mut self.events);
         let polled = self.transport.poll(deadline, &mut events);
+        // After the poll: who connects once a reload was asked for is accepted later than that, and served by it.
+        if let Some(reload) = control.and_then(Control::take_reload) {
+            self.reload(&reload);
+        }
         let now = self.transport.now();
         self.services.expire(now, &mut self.wakers);
         self.take_mail(now);
@@ -301,7 +301,7 @@ where
             let Some(mut slot) = self.slots.take(id) else { continue };
             slot.timer = None;
             match slot.conn {
-                Conn::Handshaking(_) => self.refused(id, slot, &Refusal::Deadline, now),
+                Conn::Handshaking(..) => self.refused(id, slot, &Refusal::Deadline, now),
                 Conn::Closing(_) => self.close(id, slot, Close::Graceful),
                 Conn::Lingering { fin_sent } => {
                     self.counters.lingered_out.add(1);
@@ -312,7 +312,7 @@ where
                     self.counters.lingered_out.add(1);
                     self.close(id, slot, Close::Abort);
                 }
-                Conn::HandingOff { .. } => self.slots.put(id, slot),
+                Conn::HandingOff(_) => self.slots.put(id, slot),
             }
         }
         self.ids = expired;
@@ -360,7 +360,7 @@ where
         for id in self.slots.ids() {
             let Some(slot) = self.slots.take(id) else { continue };
             match &slot.conn {
-                Conn::Handshaking(_) | Conn::HandingOff { .. } => self.counters.refuse(Refusal::Draining.class()),
+                Conn::Handshaking(..) | Conn::HandingOff(_) => self.counters.refuse(Refusal::Draining.class()),
                 Conn::Streaming(_) | Conn::Closing(_) | Conn::Lingering { .. } => self.counters.aborted.add(1),
             }
             self.close(id, slot, Close::Abort);

@@ -1,20 +1,22 @@
 //! What a shard keeps of each of its transport's connections.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
+use super::hand_off::Leaving;
+use super::reload::Serving;
 use super::stream::{Ended, Shared};
 use super::timers::TimerKey;
 use crate::buffer::Buffer;
-use crate::handshake::{Finished, Handshake, Session};
-use crate::time::Instant64;
+use crate::handshake::{Handshake, Session};
 use crate::transport::ConnId;
 
 /// The state of one connection; each owns what only it needs.
 pub(super) enum Conn {
-    /// Until its Finished is verified.
-    Handshaking(Handshake),
+    /// Until its Finished is verified; with what it is served with.
+    Handshaking(Handshake, Rc<Serving>),
     /// Negotiated, and its mailbox is full.
-    HandingOff { finished: Box<Finished>, since: Instant64 },
+    HandingOff(Leaving),
     /// Of the `close` protocol: waits for the peer's close_notify.
     Closing(Session),
     /// With a worker on this thread.

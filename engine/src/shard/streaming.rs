@@ -116,7 +116,7 @@ impl<T: Transport> Shard<T> {
 
     /// The connection broke under whoever had it.
     pub(super) fn broken(&mut self, id: ConnId, slot: Slot) {
-        if matches!(slot.conn, Conn::Handshaking(_) | Conn::HandingOff { .. }) {
+        if matches!(slot.conn, Conn::Handshaking(..) | Conn::HandingOff(_)) {
             self.counters.refuse(Refusal::Reset.class());
         }
         self.close(id, slot, Close::Abort);

@@ -25,6 +25,7 @@ pub use socket::Socket;
 
 pub use crate::peer::PeerAddr;
 
+use crate::limits::Limits;
 use crate::time::Instant64;
 
 /// What became ready on one connection.
@@ -145,6 +146,10 @@ pub trait Transport: Sized {
     /// # Errors
     /// As for [`poll`](Self::poll).
     fn flush(&mut self) -> io::Result<()>;
+
+    /// Takes what concerns it of limits that have changed: [`accepts_per_turn`](Limits::accepts_per_turn) and
+    /// [`connections_per_shard`](Limits::connections_per_shard).
+    fn set_limits(&mut self, limits: &Limits);
 
     /// Turns accepting off and on (load shedding, drain). Turning it on takes what has waited meanwhile.
     fn accepting(&mut self, on: bool);

@@ -34,6 +34,17 @@ impl Certificate {
         }
     }
 
+    /// As a set of one.
+    pub(crate) fn set(&self, name: &str) -> CertificateSet {
+        let identity = Identity::from_der(vec![self.der.clone()], self.private_key(), &handfast::crypto::provider());
+        CertificateSet::new(name, vec![identity.unwrap()]).unwrap()
+    }
+
+    /// A client that trusts it.
+    pub(crate) fn client(&self) -> ClientBuilder {
+        Client::builder().roots(Roots::certificates([self.der.clone()]))
+    }
+
     pub(crate) fn private_key(&self) -> PrivateKeyDer<'static> {
         self.key.clone_key()
     }
@@ -55,17 +66,7 @@ impl Server {
         configure: impl FnOnce(Builder) -> Builder,
     ) -> Self {
         let certificate = Certificate::new();
-        let identity =
-            Identity::from_der(vec![certificate.der.clone()], certificate.private_key(), &handfast::crypto::provider());
-        let mut builder = Engine::builder()
-            .listen(SocketAddr::from(([127, 0, 0, 1], 0)))
-            .shards(1)
-            .pin(Pin::Off)
-            .workers(placement)
-            .certificates(CertificateSet::new("default", vec![identity.unwrap()]).unwrap());
-        for protocol in protocols {
-            builder = builder.protocol(protocol);
-        }
+        let builder = builder(placement, &certificate, protocols);
         Self { engine: configure(builder).start().unwrap(), certificate }
     }
 
@@ -90,7 +91,7 @@ impl Server {
 
     /// A client that trusts this server.
     pub(crate) fn trusting(&self) -> ClientBuilder {
-        Client::builder().roots(Roots::certificates([self.certificate.der.clone()]))
+        self.certificate.client()
     }
 
     pub(crate) fn client(&self, alpn: &str) -> Client {
@@ -126,6 +127,21 @@ impl Server {
         assert_eq!((metrics.aborted, metrics.open()), (0, 0), "{metrics}");
         metrics
     }
+}
+
+/// An engine of one shard that shows `certificate`.
+pub(crate) fn builder(
+    placement: Placement,
+    certificate: &Certificate,
+    protocols: impl IntoIterator<Item = Protocol>,
+) -> Builder {
+    let builder = Engine::builder()
+        .listen(SocketAddr::from(([127, 0, 0, 1], 0)))
+        .shards(1)
+        .pin(Pin::Off)
+        .workers(placement)
+        .certificates(certificate.set("default"));
+    protocols.into_iter().fold(builder, Builder::protocol)
 }
 
 /// The rest of a connection, which must end with close_notify.

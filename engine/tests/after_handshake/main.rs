@@ -22,6 +22,7 @@ mod http2;
 #[cfg(feature = "tokio")]
 mod interop;
 mod own_protocol;
+mod reload;
 #[cfg(feature = "tokio")]
 mod runtime;
 mod tls_stream;

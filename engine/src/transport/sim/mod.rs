@@ -49,6 +49,7 @@ pub use peer::SimPeer;
 use super::{
     Close, ConnId, Event, More, PeerAddr, Push, Ready, Recv, Slab, Socket, Transport, TransportCounters, Wake,
 };
+use crate::limits::Limits;
 use crate::time::Instant64;
 use host::Host;
 use net::Net;
@@ -244,6 +245,9 @@ impl Transport for SimTransport {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+
+    /// The network's [`Options`] stay what they are.
+    fn set_limits(&mut self, _: &Limits) {}
 
     fn accepting(&mut self, on: bool) {
         self.net.borrow_mut().hosts[self.host].accepting = on;

@@ -25,6 +25,7 @@ pub use listen::{Endpoint, EndpointParseError, ListenError, ListenOptions, Liste
 use super::{
     Close, ConnId, Event, More, PeerAddr, Push, Ready, Recv, Slab, Socket, Transport, TransportCounters, Wake,
 };
+use crate::limits::Limits;
 use crate::time::Instant64;
 
 const WAKE: Token = Token(usize::MAX);
@@ -52,7 +53,7 @@ impl Config {
     /// A transport that accepts on `listeners`, within the default limits.
     #[must_use]
     pub fn new(listeners: Vec<Listener>) -> Self {
-        let limits = crate::Limits::default();
+        let limits = Limits::default();
         Self { listeners, accepts_per_turn: limits.accepts_per_turn, connections_max: limits.connections_per_shard }
     }
 }
@@ -399,6 +400,11 @@ impl Transport for Tcp {
             }
         }
         Ok(())
+    }
+
+    fn set_limits(&mut self, limits: &Limits) {
+        self.accepts_per_turn = limits.accepts_per_turn;
+        self.connections_max = limits.connections_per_shard;
     }
 
     fn accepting(&mut self, on: bool) {

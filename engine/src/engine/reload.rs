@@ -1,0 +1,229 @@
+//! Changing what a running engine serves.
+
+use std::fmt;
+use std::sync::{Arc, MutexGuard, PoisonError};
+
+use rustls::pki_types::UnixTime;
+
+use super::{Builder, Handle, StartError};
+use crate::error::Culprit;
+use crate::identity::CertificateSet;
+use crate::shard::{Destination, Reload};
+use crate::transport::Wake;
+use crate::transport::tcp::{Endpoint, ListenOptions};
+
+/// What an engine keeps from its start to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fixed {
+    /// What it listens on.
+    Endpoints,
+    /// How it listens.
+    ListenOptions,
+    /// The number of shards.
+    Shards,
+    /// The cores of the shards.
+    Pin,
+    /// Where workers run.
+    Placement,
+    /// The depth of the worker threads' mailboxes.
+    MailboxDepth,
+    /// The runtime that its threads have entered.
+    Runtime,
+}
+
+impl fmt::Display for Fixed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Endpoints => "the endpoints",
+            Self::ListenOptions => "the options of listening",
+            Self::Shards => "the number of shards",
+            Self::Pin => "the cores of the shards",
+            Self::Placement => "the place of the workers",
+            Self::MailboxDepth => "the depth of the mailboxes",
+            Self::Runtime => "the runtime",
+        })
+    }
+}
+
+/// Why an engine goes on with what it had.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ReloadError {
+    /// This differs, and only a new engine can have it otherwise.
+    Fixed(Vec<Fixed>),
+    /// No engine would start with it.
+    Invalid(StartError),
+    /// A certificate that is not served yet has expired already.
+    Expired {
+        /// The name of its set.
+        set: String,
+        /// Its DNS names.
+        names: Vec<String>,
+        /// Since when.
+        since: UnixTime,
+    },
+    /// The engine drains, or has ended.
+    Draining,
+}
+
+impl ReloadError {
+    /// Whose fault it is.
+    #[must_use]
+    pub const fn culprit(&self) -> Culprit {
+        match self {
+            Self::Fixed(_) | Self::Expired { .. } => Culprit::Config,
+            Self::Invalid(e) => e.culprit(),
+            Self::Draining => Culprit::Local,
+        }
+    }
+}
+
+impl fmt::Display for ReloadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(what) => {
+                for (i, what) in what.iter().enumerate() {
+                    write!(f, "{}{what}", if i == 0 { "" } else { ", " })?;
+                }
+                f.write_str(" cannot change while the engine runs: leave it as it was, or start anew")
+            }
+            Self::Invalid(e) => e.fmt(f),
+            Self::Expired { set, names, since } => write!(
+                f,
+                "the new certificate for {} in set `{set}` expired (Unix time {}); renew it",
+                names.join(", "),
+                since.as_secs()
+            ),
+            Self::Draining => f.write_str("the engine drains and serves nothing new"),
+        }
+    }
+}
+
+impl std::error::Error for ReloadError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Invalid(e) => Some(e),
+            _ => None,
+        }
+    }
+}
+
+impl Handle {
+    /// Serves by another builder from now on: its protocols with their destinations, certificates, policy, fallback,
+    /// tickets, limits and sources. It is all or nothing, and an error changes nothing.
+    ///
+    /// Whoever connects after it has returned is served by the new one. Handshakes whose ClientHello has come keep what
+    /// they started with, up to the worker that it named; connections after their handshake stay as they are. Session
+    /// tickets go on opening, wherever their certificate set keeps its name and client authentication, unless the new
+    /// sources bring another ticket secret.
+    ///
+    /// Certificates are read and checked when they become an [`Identity`](crate::identity::Identity); here they must
+    /// not have expired, unless they are served already.
+    ///
+    /// # Errors
+    /// Something differs that an engine keeps for its life, no engine could run on it, a new certificate has expired,
+    /// or the engine drains.
+    pub fn reload(&self, mut builder: Builder) -> Result<(), ReloadError> {
+        let mut guard = self.running();
+        let running = guard.as_ref().ok_or(ReloadError::Draining)?;
+        let fixed = builder.fixed_that_differ(running);
+        if !fixed.is_empty() {
+            return Err(ReloadError::Fixed(fixed));
+        }
+        if builder.sources.ticket_secret.is_none() {
+            builder.sources.ticket_secret.clone_from(&running.sources.ticket_secret);
+        }
+        let destinations = Some(builder.destinations());
+        let stripped = builder.without_destinations();
+        self.switch(running, &stripped, destinations)?;
+        *guard = Some(stripped);
+        Ok(())
+    }
+
+    /// The engine runs on this now.
+    pub(super) fn runs(&self, builder: Builder) {
+        *self.running() = Some(builder.without_destinations());
+    }
+
+    /// The engine ends: nothing can be reloaded any more.
+    pub(super) fn ends(&self) {
+        *self.running() = None;
+    }
+
+    fn running(&self) -> MutexGuard<'_, Option<Builder>> {
+        // It is replaced as a whole, so a panic leaves it whole.
+        self.0.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells every thread to serve by `new`, if it can be served.
+    fn switch(
+        &self,
+        running: &Builder,
+        new: &Builder,
+        destinations: Option<Vec<Destination>>,
+    ) -> Result<(), ReloadError> {
+        new.check_expiry(running)?;
+        let blueprint = new.blueprint().map_err(ReloadError::Invalid)?;
+        let reload = Arc::new(Reload::new(blueprint, destinations, new.limits.clone()));
+        for thread in &self.0.threads {
+            thread.control.reload(Arc::clone(&reload));
+            thread.waker.wake();
+        }
+        Ok(())
+    }
+}
+
+impl Builder {
+    fn without_destinations(mut self) -> Self {
+        self.protocols.iter_mut().for_each(|p| p.destination = Destination::Close);
+        self
+    }
+
+    fn fixed_that_differ(&self, running: &Self) -> Vec<Fixed> {
+        #[cfg(feature = "tokio")]
+        let same_runtime = self.runtime.as_ref().map(tokio::runtime::Handle::id)
+            == running.runtime.as_ref().map(tokio::runtime::Handle::id);
+        #[cfg(not(feature = "tokio"))]
+        let same_runtime = true;
+        let same = [
+            (Fixed::Endpoints, self.listening().map(|l| l.0).eq(running.listening().map(|l| l.0))),
+            (Fixed::ListenOptions, self.listening().zip(running.listening()).all(|(new, old)| new.1 == old.1)),
+            (Fixed::Shards, self.shards == running.shards),
+            (Fixed::Pin, self.pin == running.pin),
+            (Fixed::Placement, self.placement == running.placement),
+            (Fixed::MailboxDepth, self.limits.mailbox_depth == running.limits.mailbox_depth),
+            (Fixed::Runtime, same_runtime),
+        ];
+        same.into_iter().filter(|(_, same)| !same).map(|(fixed, _)| fixed).collect()
+    }
+
+    fn listening(&self) -> impl Iterator<Item = (&Endpoint, &ListenOptions)> {
+        self.endpoints.iter().map(|(endpoint, own)| (endpoint, own.as_ref().unwrap_or(&self.listen)))
+    }
+
+    fn certificate_sets(&self) -> impl Iterator<Item = &Arc<CertificateSet>> {
+        self.certificates.iter().chain(self.protocols.iter().filter_map(|p| p.certificates.as_ref()))
+    }
+
+    /// That no certificate has expired but those that `running` has.
+    fn check_expiry(&self, running: &Self) -> Result<(), ReloadError> {
+        let Some(now) = self.sources.time.current_time() else { return Ok(()) };
+        let expired = |set: &Arc<CertificateSet>| {
+            let expired = set.identities().iter().filter(|i| now > i.not_after());
+            expired.map(|i| i.fingerprint_sha256()).collect::<Vec<_>>()
+        };
+        let served: Vec<_> = running.certificate_sets().flat_map(expired).collect();
+        for set in self.certificate_sets() {
+            let fresh = |i: &&crate::identity::Identity| !served.contains(&i.fingerprint_sha256());
+            if let Some(identity) = set.identities().iter().filter(|i| now > i.not_after()).find(fresh) {
+                return Err(ReloadError::Expired {
+                    set: set.name().to_owned(),
+                    names: identity.dns_names().map(str::to_owned).collect(),
+                    since: identity.not_after(),
+                });
+            }
+        }
+        Ok(())
+    }
+}
