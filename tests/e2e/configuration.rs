@@ -123,8 +123,12 @@ fn the_command_line_beats_the_file() {
 fn a_file_without_certificates_gets_one_that_is_announced() {
     let configured = Configured::new();
     let file = configured.file("[[listen]]\naddress = \"127.0.0.1:0\"\n");
-    let ended = serve(&file, &[]).stop();
+    let mut server = serve(&file, &[]);
+    server.signal(Signal::TERM);
+    let ended = server.end();
+    assert_eq!(ended.code(), 0, "{ended}");
     assert!(ended.stdout.starts_with("handfast: self-signed certificate, SHA-256 "), "{ended}");
+    assert!(ended.stderr.contains("handfast.toml: warning: no certificates here"), "{ended}");
 }
 
 #[test]

@@ -15,6 +15,7 @@ mod openssl;
 mod our_client;
 mod peers;
 mod s_client;
+mod scanners;
 mod server;
 mod servers;
 mod signals;

@@ -201,7 +201,8 @@ fn unused_sets(file: &File, protocols: &[ServedProtocol]) -> Vec<At> {
 
 /// The protocols that have no certificates, though the file has some.
 fn lacking_certificates(sets: &Sets, protocols: &[ServedProtocol]) -> Vec<At> {
-    if sets.contains_key(DEFAULT) {
+    // With no certificates at all, that is said once and for the whole file.
+    if sets.is_empty() || sets.contains_key(DEFAULT) {
         return Vec::new();
     }
     protocols.iter().filter(|p| p.certificates.is_none()).map(|p| p.at.clone()).collect()
@@ -243,6 +244,10 @@ impl Places {
             self.unused.iter().map(|at| self.finding(at, FindingKind::UnusedSet)).collect();
         if config.lacks_certificates() {
             findings.extend(self.lacking.iter().map(|at| self.finding(at, FindingKind::SelfSigned)));
+            if let Some(file) = self.file().filter(|_| self.lacking.is_empty()) {
+                let kind = FindingKind::SelfSigned;
+                findings.push(Finding { file: file.clone(), line: 0, column: 0, key: String::new(), kind });
+            }
         }
         for places in &self.sets {
             for (identity, at) in places.set.identities().iter().zip(&places.identities) {
