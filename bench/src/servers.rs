@@ -76,6 +76,20 @@ impl Certificate {
     pub fn key(&self) -> PathBuf {
         self.dir.join("key.pem")
     }
+
+    /// A file beside them with a secret for session tickets, which the `handfast` in `bin` makes.
+    ///
+    /// # Errors
+    /// It fails.
+    pub fn ticket_secret(&self, bin: &Path) -> Result<PathBuf, RunError> {
+        let (program, path) = (bin.join("handfast"), self.dir.join("tickets"));
+        let made = Command::new(&program).arg("ticket-secret").arg(&path).status();
+        match made {
+            Ok(status) if status.success() => Ok(path),
+            Ok(status) => Err(RunError::Failed(program, format!("no ticket secret: {status}"))),
+            Err(e) => Err(RunError::Io(program, e)),
+        }
+    }
 }
 
 impl Drop for Certificate {

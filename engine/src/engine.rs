@@ -9,9 +9,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use rustls::pki_types::UnixTime;
 
+use crate::crypto::{TicketOptions, TicketSecrets};
 use crate::error::Culprit;
 use crate::handshake::{Blueprint, Live, ProtocolTls, Sources, TlsVersions};
 use crate::identity::{CertificateSet, IdentityWarning};
@@ -65,6 +67,8 @@ pub enum StartError {
     },
     /// Zero shards, or zero worker threads.
     NoThreads,
+    /// Session tickets cannot live this long: from a second to the seven days of RFC 8446 section 4.6.1.
+    TicketLifetime(Duration),
     /// The registered protocols do not make a table.
     Selection(SelectionError),
     /// An endpoint cannot be listened on.
@@ -97,6 +101,10 @@ impl fmt::Display for StartError {
                 write!(f, "protocol `{protocol}` is named as fallback or default but not registered")
             }
             Self::NoThreads => f.write_str("at least one shard, and one worker thread where any are asked for"),
+            Self::TicketLifetime(asked) => write!(
+                f,
+                "session tickets cannot live {asked:?}: choose from 1 second to 7 days, or no tickets to have none"
+            ),
             Self::Selection(e) => e.fmt(f),
             Self::Listen(e) => e.fmt(f),
             Self::Tls(e) => write!(f, "TLS configuration: {e}"),
@@ -134,6 +142,7 @@ pub struct Builder {
     without_alpn: Option<Vec<u8>>,
     versions: TlsVersions,
     tickets: usize,
+    ticket_options: TicketOptions,
     limits: Limits,
     sources: Sources,
     #[cfg(feature = "tokio")]
@@ -155,6 +164,7 @@ impl Default for Builder {
             without_alpn: None,
             versions: TlsVersions::default(),
             tickets: 1,
+            ticket_options: TicketOptions::default(),
             limits: Limits::default(),
             sources: Sources::default(),
             #[cfg(feature = "tokio")]
@@ -249,12 +259,40 @@ impl Builder {
         Self { tickets, ..self }
     }
 
+    /// Seals session tickets with these secrets instead of one that only this process has: hosts that have them in
+    /// common resume each other's sessions. TLS 1.2 then has no tickets, unless
+    /// [`tls12_tickets`](Self::tls12_tickets) says otherwise.
+    pub fn ticket_secrets(mut self, secrets: TicketSecrets) -> Self {
+        self.ticket_options.secrets = Some(secrets);
+        self
+    }
+
+    /// How long clients may keep a session ticket: 6 h unless said otherwise, from 1 s to 7 days. Hosts that share
+    /// secrets must agree on it.
+    pub fn ticket_lifetime(mut self, lifetime: Duration) -> Self {
+        self.ticket_options.lifetime = lifetime;
+        self
+    }
+
+    /// Whether sessions of TLS 1.2 get tickets too: unless said otherwise, only without
+    /// [`ticket_secrets`](Self::ticket_secrets). Who has the secrets can decrypt recorded sessions of TLS 1.2 that
+    /// used tickets.
+    pub fn tls12_tickets(mut self, on: bool) -> Self {
+        self.ticket_options.tls12 = Some(on);
+        self
+    }
+
     /// The limits.
     pub fn limits(self, limits: Limits) -> Self {
         Self { limits, ..self }
     }
 
-    /// Where cryptography, wall clock and ticket keys come from.
+    /// All that can be said of session tickets but their number.
+    pub fn ticket_options(self, options: TicketOptions) -> Self {
+        Self { ticket_options: options, ..self }
+    }
+
+    /// Where cryptography and wall clock come from.
     pub fn sources(self, sources: Sources) -> Self {
         Self { sources, ..self }
     }
@@ -345,7 +383,7 @@ impl Builder {
             let join = self.spawn(plan, &engine.handle.0.threads[i], blueprint.live())?;
             if is_worker { engine.workers.push(join) } else { engine.shards.push(join) }
         }
-        self.sources.ticket_secret = Some(blueprint.ticket_secret().clone());
+        self.ticket_options.secrets = Some(blueprint.ticket_secrets().clone());
         engine.handle.runs(self);
         Ok(engine)
     }
@@ -400,6 +438,10 @@ impl Builder {
     }
 
     fn blueprint(&self) -> Result<Blueprint, StartError> {
+        let lifetime = self.ticket_options.lifetime;
+        if !(TicketOptions::LIFETIME_MIN..=TicketOptions::LIFETIME_MAX).contains(&lifetime) {
+            return Err(StartError::TicketLifetime(lifetime));
+        }
         let mut table = Table::builder().policy(self.policy.clone());
         for protocol in &self.protocols {
             table = table.protocol(protocol.id.clone());
@@ -422,7 +464,8 @@ impl Builder {
                 tickets: p.tickets.unwrap_or(self.tickets),
             });
         }
-        Blueprint::new(table, &tls, &self.sources).map_err(StartError::Tls)
+        let blueprint = Blueprint::new(table, &tls, &self.sources).map_err(StartError::Tls)?;
+        Ok(blueprint.with_tickets(self.ticket_options.clone()))
     }
 
     fn index_of(&self, id: &[u8]) -> Result<usize, StartError> {

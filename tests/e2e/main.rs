@@ -19,5 +19,6 @@ mod scanners;
 mod server;
 mod servers;
 mod signals;
+mod tickets;
 mod usage;
 mod websocket;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use handfast::crypto::{TicketSecret, Ticketer};
+use handfast::crypto::{TicketOptions, TicketSecrets, Ticketer};
 use handfast::handshake::{Blueprint, ProtocolTls, Sources, TlsVersions};
 use handfast::rustls::server::{NoServerSessionStorage, UnbufferedServerConnection};
 use handfast::rustls::unbuffered::{ConnectionState, EncodeError, UnbufferedStatus};
@@ -132,8 +132,10 @@ fn a_handshake_allocates_little_over_rustls() {
     rustls.session_storage = Arc::new(NoServerSessionStorage {});
     rustls.send_tls13_tickets = TICKETS;
     // The same sealer, so that what is left is the engine's own.
-    let secret = TicketSecret::new(&[7; 32]);
-    let ticketer = Ticketer::new(secret, [0; 32], Arc::clone(&sources.provider), Arc::clone(&sources.time));
+    let secrets = TicketSecrets::new([[7; 32]]).expect("a secret");
+    let lifetime = TicketOptions::default().lifetime;
+    let (provider, time) = (Arc::clone(&sources.provider), Arc::clone(&sources.time));
+    let ticketer = Ticketer::new(secrets, lifetime, [0; 32], provider, time);
     rustls.ticketer = Arc::new(ticketer);
     let rustls = Arc::new(rustls);
 

@@ -45,9 +45,11 @@ fn run(args: &Args) -> Result<(), RunError> {
     let (cert, key) = (certificate.cert(), certificate.key());
     let files = ["--cert", &cert.to_string_lossy(), "--key", &key.to_string_lossy()].map(str::to_owned);
     let files = files.each_ref().map(String::as_str);
+    // As in a fleet, whose tickets are those that must not cost more.
+    let secret = certificate.ticket_secret(&bin)?;
     let ours = [
         &["serve", "--listen", "127.0.0.1:0", "--shards", "1", "--cores", "0"][..],
-        &["--close", "--tickets", "2"],
+        &["--close", "--tickets", "2", "--ticket-secret", &secret.to_string_lossy()],
         &files,
     ];
     let ours = Server::start(&bin.join("handfast"), &ours.concat())?;

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::crypto::{TicketSecretError, TicketSecretExposed};
 use crate::error::Culprit;
 use crate::identity::{IdentityError, IdentityWarning};
 
@@ -106,7 +107,10 @@ impl Finding {
     #[must_use]
     pub const fn severity(&self) -> Severity {
         match self.kind {
-            FindingKind::IdentityWarning(_) | FindingKind::UnusedSet | FindingKind::SelfSigned => Severity::Warning,
+            FindingKind::IdentityWarning(_)
+            | FindingKind::TicketSecretsExposed(_)
+            | FindingKind::UnusedSet
+            | FindingKind::SelfSigned => Severity::Warning,
             _ => Severity::Error,
         }
     }
@@ -195,6 +199,10 @@ pub enum FindingKind {
     TooManyProtocols,
     /// A certificate or a key cannot be used.
     Identity(IdentityError),
+    /// The secrets of session tickets cannot be used.
+    TicketSecrets(TicketSecretError),
+    /// The secrets of session tickets can be read by others.
+    TicketSecretsExposed(TicketSecretExposed),
     /// A certificate is served all the same.
     IdentityWarning(IdentityWarning),
     /// No protocol uses the certificate set.
@@ -251,6 +259,8 @@ impl fmt::Display for FindingKind {
                 write!(f, "one protocol too many; {} can be registered", crate::selection::PROTOCOLS_MAX)
             }
             Self::Identity(e) => e.fmt(f),
+            Self::TicketSecrets(e) => e.fmt(f),
+            Self::TicketSecretsExposed(w) => w.fmt(f),
             Self::IdentityWarning(w) => w.fmt(f),
             Self::UnusedSet => f.write_str("no protocol uses this certificate set; name it in one, or remove it"),
             Self::SelfSigned => f.write_str(

@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::choice::{Choice, Pinning, Versions, Words, Workers};
 use super::table::{At, keys};
 use super::tables::{Address, FileName, Name, Named, NamedFile, NamedTables, Table, Tables};
-use super::value::{Count, IfAny, Positive, Required, TimeOrOff};
+use super::value::{Count, Flag, IfAny, Lifetime, Positive, Required, TimeOrOff};
+use crate::crypto::TicketOptions;
 use crate::engine::{Pin, Placement};
 use crate::handshake::TlsVersions;
 use crate::limits::Limits;
@@ -23,6 +24,9 @@ pub(super) struct File {
     pub(super) without_alpn: Option<Named>,
     pub(super) tls_versions: TlsVersions,
     pub(super) tickets: usize,
+    pub(super) ticket_secrets: Option<NamedFile>,
+    pub(super) ticket_lifetime: Duration,
+    pub(super) tls12_tickets: Option<bool>,
     pub(super) listen: Vec<Listen>,
     pub(super) certificates: Vec<(Named, Set)>,
     pub(super) protocol: Vec<Protocol>,
@@ -43,6 +47,9 @@ impl Default for File {
             without_alpn: None,
             tls_versions: TlsVersions::default(),
             tickets: 1,
+            ticket_secrets: None,
+            ticket_lifetime: TicketOptions::default().lifetime,
+            tls12_tickets: TicketOptions::default().tls12,
             listen: Vec::new(),
             certificates: Vec::new(),
             protocol: Vec::new(),
@@ -71,6 +78,13 @@ keys! {
     tls_versions: Versions = "The TLS versions of protocols that do not say otherwise.";
     tickets: Count = "Session tickets after each TLS 1.3 handshake, of protocols that do not say otherwise; 0 turns \
         resumption off.";
+    ticket_secrets: IfAny<FileName> ["a secret that only this process has"] = "Seals session tickets with the secrets \
+        in this file, one per line, the first for new tickets and all for those that come: hosts with the same file \
+        resume each other's sessions. `handfast ticket-secret FILE` makes one.";
+    ticket_lifetime: Lifetime = "How long clients may keep a session ticket, from 1 second to 7 days (RFC 8446 section \
+        4.6.1). Hosts with the same secrets must agree on it.";
+    tls12_tickets: IfAny<Flag> ["only without `ticket_secrets`"] = "Whether sessions of TLS 1.2 get tickets too. Who \
+        gets hold of the secrets can decrypt recorded ones that used tickets.";
     listen: Tables ["`127.0.0.1:8443`"] = "Where to listen.";
     certificates: NamedTables ["`handfast serve` makes a self-signed one"] = "Certificate sets by name. The set \
         `default` is for protocols that name none.";

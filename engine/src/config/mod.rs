@@ -62,6 +62,7 @@ use std::time::Duration;
 
 use rustls::pki_types::UnixTime;
 
+use crate::crypto::TicketOptions;
 use crate::engine::{Builder, Engine, Pin, Placement};
 use crate::handshake::TlsVersions;
 use crate::http::Http;
@@ -107,6 +108,8 @@ pub struct Config {
     pub versions: TlsVersions,
     /// Session tickets after each TLS 1.3 handshake, of protocols that do not say otherwise.
     pub tickets: usize,
+    /// What session tickets are sealed with, and how long they live.
+    pub ticket_options: TicketOptions,
     /// The certificates of protocols that have none of their own.
     pub certificates: Option<Arc<CertificateSet>>,
     /// The protocols, the most preferred first.
@@ -268,6 +271,7 @@ impl Config {
             .policy(self.policy.clone())
             .versions(self.versions)
             .tickets(self.tickets)
+            .ticket_options(self.ticket_options.clone())
             .limits(self.limits.clone());
         for listen in &self.listen {
             builder = builder.listen_with(listen.endpoint.clone(), self.bounded(&listen.options));

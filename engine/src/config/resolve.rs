@@ -12,6 +12,7 @@ use super::file::{self, File, Preference, Serve};
 use super::table::{At, Reader, nearest};
 use super::tables::{Named, NamedFile};
 use super::{Config, Listen, ServedProtocol, WithoutAlpn};
+use crate::crypto::{TicketOptions, TicketSecrets};
 use crate::identity::{CertificateSet, Identity, IdentityError, Place};
 use crate::selection::{PROTOCOLS_MAX, Policy};
 use crate::transport::tcp::Endpoint;
@@ -29,7 +30,9 @@ pub(super) fn resolve(file: File, reader: &mut Reader<'_>) -> Config {
         registered(name, &protocols, reader);
     }
     let lacking = lacking_certificates(&sets, &protocols);
-    let places = Places::new(reader, set_places, unused_sets(&file, &protocols), lacking);
+    let ticket_options = ticket_options(&file, reader);
+    let mut places = Places::new(reader, set_places, unused_sets(&file, &protocols), lacking);
+    places.ticket_secrets = file.ticket_secrets.as_ref().map(|file| file.at.clone());
     Config {
         listen: listen(&file.listen, reader),
         shards: file.shards,
@@ -47,6 +50,7 @@ pub(super) fn resolve(file: File, reader: &mut Reader<'_>) -> Config {
         },
         versions: file.tls_versions,
         tickets: file.tickets,
+        ticket_options,
         certificates: sets.get(DEFAULT).and_then(Clone::clone),
         protocols,
         limits: file.limits,
@@ -56,6 +60,17 @@ pub(super) fn resolve(file: File, reader: &mut Reader<'_>) -> Config {
         programs: BTreeMap::new(),
         places,
     }
+}
+
+fn ticket_options(file: &File, reader: &mut Reader<'_>) -> TicketOptions {
+    let secrets = file.ticket_secrets.as_ref().and_then(|named| match TicketSecrets::from_file(&named.path) {
+        Ok(secrets) => Some(secrets),
+        Err(e) => {
+            reader.wrong(&named.at, FindingKind::TicketSecrets(e));
+            None
+        }
+    });
+    TicketOptions { secrets, lifetime: file.ticket_lifetime, tls12: file.tls12_tickets }
 }
 
 fn listen(listen: &[file::Listen], reader: &mut Reader<'_>) -> Vec<Listen> {
@@ -217,6 +232,7 @@ pub(super) struct Places {
     sets: Vec<SetPlaces>,
     unused: Vec<At>,
     lacking: Vec<At>,
+    ticket_secrets: Option<At>,
 }
 
 #[derive(Clone, Debug)]
@@ -228,7 +244,14 @@ struct SetPlaces {
 
 impl Places {
     fn new(reader: &Reader<'_>, sets: Vec<SetPlaces>, unused: Vec<At>, lacking: Vec<At>) -> Self {
-        Self { file: reader.file().to_owned(), text: Arc::from(reader.text()), sets, unused, lacking }
+        Self {
+            file: reader.file().to_owned(),
+            text: Arc::from(reader.text()),
+            sets,
+            unused,
+            lacking,
+            ticket_secrets: None,
+        }
     }
 
     pub(super) fn file(&self) -> Option<&PathBuf> {
@@ -254,6 +277,10 @@ impl Places {
                 let warnings = identity.warnings(now).into_iter();
                 findings.extend(warnings.map(|w| self.finding(at, FindingKind::IdentityWarning(w))));
             }
+        }
+        let exposed = config.ticket_options.secrets.as_ref().and_then(TicketSecrets::warning);
+        if let (Some(exposed), Some(at)) = (exposed, &self.ticket_secrets) {
+            findings.push(self.finding(at, FindingKind::TicketSecretsExposed(exposed.clone())));
         }
         findings.sort_by_key(|finding| (finding.line, finding.column));
         findings

@@ -162,6 +162,12 @@ fn each_mistake_has_its_place_and_its_mend() {
         ("prefer = \"both\"", "1:10: prefer: `\"both\"` does not fit; write \"server\" or \"client\""),
         ("tls_versions = [\"1.1\"]", "1:16: tls_versions: `[\"1.1\"]` does not fit; write [\"1.2\", \"1.3\"]"),
         ("tls_versions = []", "1:16: tls_versions: `[]` does not fit"),
+        (
+            "ticket_lifetime = \"200h\"",
+            "1:19: ticket_lifetime: `\"200h\"` does not fit; write a time from 1 second to 7 days, such as \"6h\"",
+        ),
+        ("ticket_secrets = \"none\"", "1:18: ticket_secrets: "),
+        ("tls12_tickets = 1", "1:17: tls12_tickets: `1` does not fit; write true or false"),
         ("limits = 1", "1:10: limits: `1` does not fit; write a table: [limits], and its keys below"),
         ("listen = \"127.0.0.1:1\"", "1:10: listen: `\"127.0.0.1:1\"` does not fit; write tables: [[listen]]"),
         (

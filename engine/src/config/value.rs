@@ -6,6 +6,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::table::{Item, Kind, Reader};
+use crate::crypto::TicketOptions;
 
 /// A value that is written in one piece.
 pub(super) trait Scalar<T> {
@@ -232,6 +233,26 @@ impl Scalar<Duration> for Time {
     }
 }
 scalar!(Time => Duration);
+
+/// How long a session ticket may live.
+pub(super) struct Lifetime;
+
+impl Scalar<Duration> for Lifetime {
+    const NAME: &'static str = "time";
+
+    fn expected() -> String {
+        "a time from 1 second to 7 days, such as \"6h\"".to_owned()
+    }
+
+    fn parse(value: &DeValue<'_>) -> Option<Duration> {
+        time(value).filter(|d| (TicketOptions::LIFETIME_MIN..=TicketOptions::LIFETIME_MAX).contains(d))
+    }
+
+    fn write(value: &Duration) -> Option<String> {
+        Some(duration_literal(*value))
+    }
+}
+scalar!(Lifetime => Duration);
 
 /// A time over zero, or `"off"`.
 pub(super) struct TimeOrOff;

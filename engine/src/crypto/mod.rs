@@ -4,9 +4,11 @@
 //! in batches can take its place without the handshake code knowing; it is fed by the turn's
 //! [prepare phase](crate::handshake::Prepare).
 
+mod ticket_secrets;
 mod tickets;
 
-pub use tickets::{TicketSecret, Ticketer};
+pub use ticket_secrets::{TicketSecretError, TicketSecretExposed, TicketSecretFault, TicketSecrets, new_ticket_secret};
+pub use tickets::{TicketOptions, Ticketer};
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::{NamedGroup, SupportedCipherSuite};

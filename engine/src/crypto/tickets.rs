@@ -1,92 +1,99 @@
 //! Stateless session tickets (RFC 8446 section 4.6.1, RFC 5077), sealed with AES-256-GCM.
 //!
-//! A ticket is its epoch (4 bytes), a random nonce (12), the sealed state, and the tag (16). The key of an epoch
-//! follows from a secret, the ticket domain and the epoch's number, so shards that share the secret need no common
-//! state: each derives the same keys, and none waits for a lock of another's.
+//! A ticket is the name of an epoch's key (8 bytes), a random salt (24), the sealed state, and the tag (16). The keys
+//! of an epoch and their names follow from the secrets, the ticket domain, the lifetime and the epoch's number, so
+//! shards and hosts with the same secrets need no common state: each derives the same keys, and none waits for a lock
+//! of another's. What seals is a key of the ticket's own, derived from the epoch's key and the salt, so that no key
+//! and no nonce is used twice however many hosts seal, and the number of tickets has no bound that matters.
 
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
-use aws_lc_rs::hkdf::{HKDF_SHA256, Prk, Salt};
-use rustls::crypto::{CryptoProvider, GetRandomFailed};
+use aws_lc_rs::hmac::{HMAC_SHA256, Key, sign_to_buffer};
+use rustls::crypto::CryptoProvider;
 use rustls::server::ProducesTickets;
 use rustls::time_provider::TimeProvider;
+use zeroize::Zeroizing;
 
-/// How long one key seals, in seconds. A ticket opens in its own epoch and in the next.
-const EPOCH_SECONDS: u32 = 6 * 60 * 60;
-const EPOCH_LEN: usize = 4;
+use super::ticket_secrets::TicketSecrets;
+
+const NAME_LEN: usize = 8;
+const SALT_LEN: usize = 24;
 const TAG_LEN: usize = 16;
 
-/// What all ticket keys follow from.
-#[derive(Clone)]
-pub struct TicketSecret(Prk);
-
-impl TicketSecret {
-    /// A secret of this process: its tickets open until it ends.
+/// How session tickets are sealed, and for how long.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct TicketOptions {
+    /// What the keys follow from; `None` makes a secret at random, which nobody else knows.
+    pub secrets: Option<TicketSecrets>,
+    /// How long clients are told to keep a ticket: 6 h. It is also how long one epoch is, and a ticket opens in its
+    /// own and the next: for at least this long, and for less than twice as long.
+    pub lifetime: Duration,
+    /// Whether sessions of TLS 1.2 get tickets too; `None` means that they do while the secret is this process's own.
     ///
-    /// # Errors
-    /// The provider has no randomness.
-    pub fn random(provider: &CryptoProvider) -> Result<Self, GetRandomFailed> {
-        let mut bytes = [0; 32];
-        provider.secure_random.fill(&mut bytes)?;
-        Ok(Self::new(&bytes))
-    }
+    /// Who has the secret can decrypt a recorded TLS 1.2 session that used a ticket, and a secret that is shared leaks
+    /// more easily.
+    pub tls12: Option<bool>,
+}
 
-    /// A given secret, of full entropy.
-    #[must_use]
-    pub fn new(bytes: &[u8; 32]) -> Self {
-        Self(Salt::new(HKDF_SHA256, b"handfast ticket secret 1").extract(bytes))
-    }
+impl TicketOptions {
+    /// The shortest lifetime.
+    pub const LIFETIME_MIN: Duration = Duration::from_secs(1);
+    /// The longest lifetime that TLS 1.3 allows (RFC 8446 section 4.6.1).
+    pub const LIFETIME_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+}
 
-    /// The key of one epoch in one domain.
-    fn key(&self, domain: &[u8; 32], epoch: u32) -> Option<LessSafeKey> {
-        let info = [&b"key"[..], domain, &epoch.to_be_bytes()];
-        let okm = self.0.expand(&info, &AES_256_GCM).ok()?;
-        Some(LessSafeKey::new(UnboundKey::from(okm)))
+impl Default for TicketOptions {
+    fn default() -> Self {
+        Self { secrets: None, lifetime: Duration::from_secs(6 * 60 * 60), tls12: None }
     }
 }
 
-impl fmt::Debug for TicketSecret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("TicketSecret(..)")
-    }
+/// One secret in one epoch: what tickets say of it, and what their keys are derived with.
+struct EpochKey {
+    name: [u8; NAME_LEN],
+    key: Key,
 }
 
-/// Keys of three epochs in a row: clocks of hosts that share a secret may differ by one.
+/// The keys of three epochs in a row: clocks of hosts that share a secret may differ by one.
 struct Keys {
-    epoch: u32,
-    previous: Option<LessSafeKey>,
-    current: Option<LessSafeKey>,
-    next: Option<LessSafeKey>,
+    epoch: u64,
+    /// The first one seals.
+    all: Vec<EpochKey>,
 }
 
 /// Seals and opens the tickets of one domain for one shard.
 pub struct Ticketer {
-    secret: TicketSecret,
+    secrets: TicketSecrets,
     domain: [u8; 32],
+    lifetime_secs: u32,
     provider: Arc<CryptoProvider>,
     time: Arc<dyn TimeProvider>,
     keys: RwLock<Keys>,
 }
 
 impl Ticketer {
-    /// For the tickets of `domain`.
+    /// For the tickets of `domain`. A lifetime outside of what [`TicketOptions`] allows is brought to the nearer end.
     #[must_use]
     pub fn new(
-        secret: TicketSecret,
+        secrets: TicketSecrets,
+        lifetime: Duration,
         domain: [u8; 32],
         provider: Arc<CryptoProvider>,
         time: Arc<dyn TimeProvider>,
     ) -> Self {
-        let epoch = epoch(&*time).unwrap_or(0);
-        let keys = RwLock::new(Keys::of(&secret, &domain, epoch));
-        Self { secret, domain, provider, time, keys }
+        let lifetime = lifetime.clamp(TicketOptions::LIFETIME_MIN, TicketOptions::LIFETIME_MAX);
+        let lifetime_secs = u32::try_from(lifetime.as_secs()).unwrap_or(u32::MAX);
+        let keys = RwLock::new(Keys { epoch: u64::MAX, all: Vec::new() });
+        Self { secrets, domain, lifetime_secs, provider, time, keys }
     }
 
     /// Calls `f` with the keys of the present epoch.
     fn with_keys<R>(&self, f: impl FnOnce(&Keys) -> Option<R>) -> Option<R> {
-        let epoch = epoch(&*self.time)?;
+        let epoch = self.time.current_time()?.as_secs() / u64::from(self.lifetime_secs);
         {
             let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
             if keys.epoch == epoch {
@@ -95,31 +102,53 @@ impl Ticketer {
         }
         let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
         if keys.epoch != epoch {
-            *keys = Keys::of(&self.secret, &self.domain, epoch);
+            *keys = self.keys_of(epoch)?;
         }
         f(&keys)
     }
-}
 
-/// The number of the present epoch.
-fn epoch(time: &dyn TimeProvider) -> Option<u32> {
-    u32::try_from(time.current_time()?.as_secs() / u64::from(EPOCH_SECONDS)).ok()
-}
-
-impl Keys {
-    fn of(secret: &TicketSecret, domain: &[u8; 32], epoch: u32) -> Self {
-        let key = |epoch: Option<u32>| secret.key(domain, epoch?);
-        Self { epoch, previous: key(epoch.checked_sub(1)), current: key(Some(epoch)), next: key(epoch.checked_add(1)) }
-    }
-
-    fn get(&self, epoch: u32) -> Option<&LessSafeKey> {
-        match epoch.wrapping_sub(self.epoch) {
-            0 => self.current.as_ref(),
-            1 => self.next.as_ref(),
-            u32::MAX => self.previous.as_ref(),
-            _ => None,
+    fn keys_of(&self, epoch: u64) -> Option<Keys> {
+        let mut all = Vec::new();
+        for near in [Some(epoch), epoch.checked_sub(1), epoch.checked_add(1)].into_iter().flatten() {
+            for secret in self.secrets.keys() {
+                all.push(self.epoch_key(&secret, near)?);
+            }
         }
+        Some(Keys { epoch, all })
     }
+
+    /// Key and name are two outputs of one derivation, so the name says nothing about the key, nor, to others, which
+    /// secret, domain or epoch it stands for.
+    fn epoch_key(&self, secret: &Key, epoch: u64) -> Option<EpochKey> {
+        let mut info = Vec::with_capacity(64);
+        info.extend_from_slice(&self.domain);
+        info.extend_from_slice(&self.lifetime_secs.to_be_bytes());
+        info.extend_from_slice(&epoch.to_be_bytes());
+        let name = derive(secret, &[&info[..], b"name"].concat())?;
+        let key = derive(secret, &[&info[..], b"key"].concat())?;
+        Some(EpochKey { name: *name.first_chunk()?, key: Key::new(HMAC_SHA256, &*key) })
+    }
+}
+
+impl EpochKey {
+    /// The key of the one ticket that has this salt.
+    fn ticket_key(&self, salt: &[u8; SALT_LEN]) -> Option<LessSafeKey> {
+        let key = derive(&self.key, salt)?;
+        Some(LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &*key).ok()?))
+    }
+}
+
+/// One block of a key derivation in counter mode (NIST SP 800-108): HMAC with the state of its key at hand costs a
+/// fraction of aws-lc's HKDF, and each ticket needs one.
+fn derive(key: &Key, info: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
+    let mut okm = Zeroizing::new([0; 32]);
+    sign_to_buffer(key, info, &mut *okm).ok()?;
+    Some(okm)
+}
+
+/// A ticket's key seals once, so its nonce may be the same in all.
+fn nonce() -> Nonce {
+    Nonce::assume_unique_for_key([0; NONCE_LEN])
 }
 
 impl ProducesTickets for Ticketer {
@@ -128,34 +157,33 @@ impl ProducesTickets for Ticketer {
     }
 
     fn lifetime(&self) -> u32 {
-        EPOCH_SECONDS
+        self.lifetime_secs
     }
 
     fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
-        let mut nonce = [0; NONCE_LEN];
-        self.provider.secure_random.fill(&mut nonce).ok()?;
+        let mut salt = [0; SALT_LEN];
+        self.provider.secure_random.fill(&mut salt).ok()?;
         self.with_keys(|keys| {
-            let epoch = keys.epoch.to_be_bytes();
-            let mut ticket = Vec::with_capacity(EPOCH_LEN + NONCE_LEN + plain.len() + TAG_LEN);
-            ticket.extend_from_slice(&epoch);
-            ticket.extend_from_slice(&nonce);
+            let sealing = keys.all.first()?;
+            let mut ticket = Vec::with_capacity(NAME_LEN + SALT_LEN + plain.len() + TAG_LEN);
+            ticket.extend_from_slice(&sealing.name);
+            ticket.extend_from_slice(&salt);
             ticket.extend_from_slice(plain);
-            let sealed = &mut ticket[EPOCH_LEN + NONCE_LEN..];
-            let nonce = Nonce::assume_unique_for_key(nonce);
-            let tag = keys.current.as_ref()?.seal_in_place_separate_tag(nonce, Aad::from(epoch), sealed).ok()?;
+            let sealed = &mut ticket[NAME_LEN + SALT_LEN..];
+            // Name and salt are authentic, because another of either is another key.
+            let tag = sealing.ticket_key(&salt)?.seal_in_place_separate_tag(nonce(), Aad::empty(), sealed).ok()?;
             ticket.extend_from_slice(tag.as_ref());
             Some(ticket)
         })
     }
 
     fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
-        let (epoch, rest) = ticket.split_first_chunk::<EPOCH_LEN>()?;
-        let (nonce, sealed) = rest.split_first_chunk::<NONCE_LEN>()?;
+        let (name, rest) = ticket.split_first_chunk::<NAME_LEN>()?;
+        let (salt, sealed) = rest.split_first_chunk::<SALT_LEN>()?;
         self.with_keys(|keys| {
-            let key = keys.get(u32::from_be_bytes(*epoch))?;
+            let key = keys.all.iter().find(|key| key.name == *name)?.ticket_key(salt)?;
             let mut opened = sealed.to_vec();
-            let nonce = Nonce::assume_unique_for_key(*nonce);
-            let len = key.open_in_place(nonce, Aad::from(*epoch), &mut opened).ok()?.len();
+            let len = key.open_in_place(nonce(), Aad::empty(), &mut opened).ok()?.len();
             opened.truncate(len);
             Some(opened)
         })
@@ -170,15 +198,23 @@ impl fmt::Debug for Ticketer {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
     use std::sync::atomic::{AtomicU64, Ordering};
-    use std::time::Duration;
 
     use rustls::pki_types::UnixTime;
 
     use super::*;
 
+    const EPOCH: u64 = 6 * 60 * 60;
+
     #[derive(Debug, Default)]
     struct Clock(AtomicU64);
+
+    impl Clock {
+        fn at(seconds: u64) -> Arc<Self> {
+            Arc::new(Self(AtomicU64::new(seconds)))
+        }
+    }
 
     impl TimeProvider for Clock {
         fn current_time(&self) -> Option<UnixTime> {
@@ -186,26 +222,71 @@ mod tests {
         }
     }
 
-    fn ticketer(secret: u8, domain: u8, clock: &Arc<Clock>) -> Ticketer {
+    /// With these secrets, each by one byte, and the lifetime of an epoch.
+    fn ticketer(secrets: &[u8], domain: u8, clock: &Arc<Clock>) -> Ticketer {
         let provider = Arc::new(crate::crypto::provider());
-        Ticketer::new(TicketSecret::new(&[secret; 32]), [domain; 32], provider, Arc::clone(clock) as Arc<_>)
+        let secrets = TicketSecrets::new(secrets.iter().map(|b| [*b; 32])).unwrap();
+        let clock = Arc::clone(clock) as Arc<_>;
+        Ticketer::new(secrets, Duration::from_secs(EPOCH), [domain; 32], provider, clock)
     }
 
     #[test]
-    fn a_ticket_opens_where_secret_and_domain_are_the_same() {
-        let clock = Arc::new(Clock(AtomicU64::new(1_000_000)));
-        let (one, two) = (ticketer(1, 1, &clock), ticketer(1, 1, &clock));
+    fn a_ticket_opens_where_secret_domain_and_lifetime_are_the_same() {
+        let clock = Clock::at(1_000_000);
+        let (one, two) = (ticketer(&[1], 1, &clock), ticketer(&[1], 1, &clock));
         let ticket = one.encrypt(b"state").unwrap();
         assert_eq!(two.decrypt(&ticket).as_deref(), Some(&b"state"[..]));
-        assert_eq!(ticketer(2, 1, &clock).decrypt(&ticket), None);
-        assert_eq!(ticketer(1, 2, &clock).decrypt(&ticket), None);
-        assert_ne!(one.encrypt(b"state").unwrap(), ticket);
+        assert_eq!(ticketer(&[2], 1, &clock).decrypt(&ticket), None);
+        assert_eq!(ticketer(&[1], 2, &clock).decrypt(&ticket), None);
+        let longer = Ticketer { lifetime_secs: 2 * one.lifetime_secs, ..ticketer(&[1], 1, &clock) };
+        assert_eq!(longer.decrypt(&ticket), None);
+    }
+
+    #[test]
+    fn the_first_secret_seals_and_all_open() {
+        let clock = Clock::at(1_000_000);
+        // A rotation from 1 to 2, host by host: at each step the hosts that have made it and those that have not.
+        let steps = [&[1][..], &[1, 2], &[2, 1], &[2]].map(|secrets| ticketer(secrets, 1, &clock));
+        for pair in steps.windows(2) {
+            for (sealing, opening) in [(&pair[0], &pair[1]), (&pair[1], &pair[0])] {
+                let ticket = sealing.encrypt(b"state").unwrap();
+                assert!(opening.decrypt(&ticket).is_some());
+            }
+        }
+        let old = steps[0].encrypt(b"state").unwrap();
+        assert_eq!(steps.each_ref().map(|t| t.decrypt(&old).is_some()), [true, true, true, false]);
+    }
+
+    fn name(ticketer: &Ticketer) -> [u8; NAME_LEN] {
+        *ticketer.encrypt(b"").unwrap().first_chunk().unwrap()
+    }
+
+    #[test]
+    fn names_differ_by_secret_domain_and_epoch() {
+        let mut names = HashSet::new();
+        for epoch in [100, 101] {
+            let clock = Clock::at(epoch * EPOCH);
+            for (secret, domain) in [(1, 1), (1, 2), (2, 1), (2, 2)] {
+                let ticketer = ticketer(&[secret], domain, &clock);
+                assert_eq!(name(&ticketer), name(&ticketer));
+                assert!(names.insert(name(&ticketer)), "{secret} {domain} {epoch}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_two_tickets_have_the_same_salt_or_look_alike() {
+        let ticketer = ticketer(&[1], 1, &Clock::at(1_000_000));
+        let tickets: Vec<_> = (0..100).map(|_| ticketer.encrypt(&[0; 64]).unwrap()).collect();
+        let part = |range: std::ops::Range<usize>| tickets.iter().map(|t| &t[range.clone()]).collect::<HashSet<_>>();
+        assert_eq!(part(0..NAME_LEN).len(), 1);
+        assert_eq!(part(NAME_LEN..NAME_LEN + SALT_LEN).len(), 100);
+        assert_eq!(part(NAME_LEN + SALT_LEN..NAME_LEN + SALT_LEN + 64).len(), 100);
     }
 
     #[test]
     fn a_changed_or_cut_ticket_does_not_open() {
-        let clock = Arc::new(Clock(AtomicU64::new(1_000_000)));
-        let ticketer = ticketer(1, 1, &clock);
+        let ticketer = ticketer(&[1], 1, &Clock::at(1_000_000));
         let ticket = ticketer.encrypt(b"state").unwrap();
         for i in 0..ticket.len() {
             let mut changed = ticket.clone();
@@ -216,14 +297,27 @@ mod tests {
     }
 
     #[test]
-    fn a_ticket_outlives_its_epoch_by_one() {
-        let epoch = u64::from(EPOCH_SECONDS);
-        let clock = Arc::new(Clock(AtomicU64::new(100 * epoch)));
-        let ticketer = ticketer(1, 1, &clock);
+    fn a_ticket_outlives_its_epoch_by_one_and_opens_where_the_clock_is_one_behind() {
+        let clock = Clock::at(100 * EPOCH);
+        let ticketer = ticketer(&[1], 1, &clock);
         let ticket = ticketer.encrypt(b"state").unwrap();
-        for (at, opens) in [(99, true), (101, true), (102, false), (98, false), (100, true)] {
-            clock.0.store(at * epoch, Ordering::Relaxed);
+        for (at, opens) in [(99, true), (101, true), (102, false), (98, false), (100, true), (0, false)] {
+            clock.0.store(at * EPOCH, Ordering::Relaxed);
             assert_eq!(ticketer.decrypt(&ticket).is_some(), opens, "epoch {at}");
+        }
+    }
+
+    #[test]
+    fn lifetimes_stay_within_what_tls_allows() {
+        let clock = Clock::at(1_000_000);
+        for (asked, told) in [(0, 1), (1, 1), (3600, 3600), (604_800, 604_800), (604_801, 604_800)] {
+            let provider = Arc::new(crate::crypto::provider());
+            let secrets = TicketSecrets::random(&provider).unwrap();
+            let lifetime = Duration::from_secs(asked);
+            let ticketer = Ticketer::new(secrets, lifetime, [0; 32], provider, Arc::clone(&clock) as Arc<_>);
+            assert_eq!(ticketer.lifetime(), told);
+            let ticket = ticketer.encrypt(b"state").unwrap();
+            assert!(ticketer.decrypt(&ticket).is_some());
         }
     }
 }

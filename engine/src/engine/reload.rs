@@ -6,6 +6,7 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use rustls::pki_types::UnixTime;
 
 use super::{Builder, Handle, StartError};
+use crate::crypto::TicketSecrets;
 use crate::error::Culprit;
 use crate::identity::CertificateSet;
 use crate::shard::{Destination, Reload};
@@ -115,8 +116,8 @@ impl Handle {
     ///
     /// Whoever connects after it has returned is served by the new one. Handshakes whose ClientHello has come keep what
     /// they started with, up to the worker that it named; connections after their handshake stay as they are. Session
-    /// tickets go on opening, wherever their certificate set keeps its name and client authentication, unless the new
-    /// sources bring another ticket secret.
+    /// tickets go on opening, wherever their certificate set keeps its name and client authentication, as long as the
+    /// secret that sealed them is among [`Builder::ticket_secrets`], if there were any.
     ///
     /// Certificates are read and checked when they become an [`Identity`](crate::identity::Identity); here they must
     /// not have expired, unless they are served already.
@@ -131,8 +132,12 @@ impl Handle {
         if !fixed.is_empty() {
             return Err(ReloadError::Fixed(fixed));
         }
-        if builder.sources.ticket_secret.is_none() {
-            builder.sources.ticket_secret.clone_from(&running.sources.ticket_secret);
+        if builder.ticket_options.secrets.is_none() {
+            // One of this process alone goes on; shared ones that are not named any more do not.
+            let own = running.ticket_options.secrets.as_ref().filter(|secrets| !secrets.is_shared());
+            let secrets = own.cloned().map_or_else(|| TicketSecrets::random(&builder.sources.provider), Ok);
+            builder.ticket_options.secrets =
+                Some(secrets.map_err(|e| ReloadError::Invalid(StartError::Tls(e.into())))?);
         }
         let destinations = Some(builder.destinations());
         let stripped = builder.without_destinations();

@@ -8,7 +8,7 @@ use rustls::server::NoServerSessionStorage;
 use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
 use rustls::{ServerConfig, SupportedProtocolVersion, version};
 
-use crate::crypto::{TicketSecret, Ticketer};
+use crate::crypto::{TicketOptions, TicketSecrets, Ticketer};
 use crate::identity::{CertificateSet, ClientAuthMode, ticket_domain};
 use crate::selection::{Decision, Table};
 
@@ -59,7 +59,7 @@ impl ProtocolTls {
     }
 }
 
-/// Where a configuration's cryptography, time and tickets come from; the simulator brings its own.
+/// Where a configuration's cryptography and time come from; the simulator brings its own.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Sources {
@@ -67,13 +67,11 @@ pub struct Sources {
     pub provider: Arc<CryptoProvider>,
     /// The wall clock, for ticket ages.
     pub time: Arc<dyn TimeProvider>,
-    /// What session tickets are sealed with; `None` makes one at random, which nobody else knows.
-    pub ticket_secret: Option<TicketSecret>,
 }
 
 impl Default for Sources {
     fn default() -> Self {
-        Self { provider: Arc::new(crate::crypto::provider()), time: Arc::new(DefaultTimeProvider), ticket_secret: None }
+        Self { provider: Arc::new(crate::crypto::provider()), time: Arc::new(DefaultTimeProvider) }
     }
 }
 
@@ -84,6 +82,7 @@ struct Pair {
     with_alpn: ServerConfig,
     /// Offers none: for a client without ALPN and for a fallback.
     without_alpn: ServerConfig,
+    versions: TlsVersions,
     /// The domain of its tickets, if it has any.
     ticket_domain: Option<[u8; 32]>,
 }
@@ -93,7 +92,8 @@ struct Pair {
 pub struct Blueprint {
     table: Arc<Table>,
     pairs: Vec<Pair>,
-    secret: TicketSecret,
+    tickets: TicketOptions,
+    secrets: TicketSecrets,
     sources: Sources,
 }
 
@@ -104,12 +104,8 @@ impl Blueprint {
     /// session never resumes across domains.
     ///
     /// # Errors
-    /// rustls refuses a combination of provider and versions, or makes no ticketer.
+    /// rustls refuses a combination of provider and versions, or the provider has no randomness.
     pub fn new(table: Table, protocols: &[ProtocolTls], sources: &Sources) -> Result<Self, rustls::Error> {
-        let secret = match &sources.ticket_secret {
-            Some(secret) => secret.clone(),
-            None => TicketSecret::random(&sources.provider)?,
-        };
         let mut pairs = Vec::with_capacity(protocols.len());
         for protocol in protocols {
             let without_alpn = config(protocol, sources)?;
@@ -117,15 +113,26 @@ impl Blueprint {
             with_alpn.alpn_protocols = vec![protocol.id.to_vec()];
             let domain = || ticket_domain(protocol.certificates.name(), ClientAuthMode::None, &[] as &[&[u8]]);
             let ticket_domain = (protocol.tickets > 0).then(domain);
-            pairs.push(Pair { id: Arc::clone(&protocol.id), with_alpn, without_alpn, ticket_domain });
+            let (id, versions) = (Arc::clone(&protocol.id), protocol.versions);
+            pairs.push(Pair { id, with_alpn, without_alpn, versions, ticket_domain });
         }
-        Ok(Self { table: Arc::new(table), pairs, secret, sources: sources.clone() })
+        let (tickets, secrets) = (TicketOptions::default(), TicketSecrets::random(&sources.provider)?);
+        Ok(Self { table: Arc::new(table), pairs, tickets, secrets, sources: sources.clone() })
     }
 
-    /// What its session tickets are sealed with.
+    /// Seals tickets as `options` say; where they name no secrets, this process's own stay.
     #[must_use]
-    pub const fn ticket_secret(&self) -> &TicketSecret {
-        &self.secret
+    pub fn with_tickets(mut self, options: TicketOptions) -> Self {
+        if let Some(secrets) = &options.secrets {
+            self.secrets = secrets.clone();
+        }
+        Self { tickets: options, ..self }
+    }
+
+    /// What tickets are sealed with, for the next blueprint of a process that goes on.
+    #[must_use]
+    pub const fn ticket_secrets(&self) -> &TicketSecrets {
+        &self.secrets
     }
 
     /// One shard's own copy, so that handshakes of different shards share no lock, and no reference count but those of
@@ -136,18 +143,24 @@ impl Blueprint {
         let mut ticketer = |domain: [u8; 32]| {
             let make = || {
                 let (provider, time) = (Arc::clone(&self.sources.provider), Arc::clone(&self.sources.time));
-                Arc::new(Ticketer::new(self.secret.clone(), domain, provider, time))
+                Arc::new(Ticketer::new(self.secrets.clone(), self.tickets.lifetime, domain, provider, time))
             };
             Arc::clone(ticketers.entry(domain).or_insert_with(make))
         };
+        // A shared secret leaks more easily, and TLS 1.2 has no key exchange of its own when it resumes.
+        let tls12_tickets = self.tickets.tls12.unwrap_or_else(|| !self.secrets.is_shared());
         let protocols = self.pairs.iter().map(|p| {
-            let (mut with_alpn, mut without_alpn) = (p.with_alpn.clone(), p.without_alpn.clone());
-            if let Some(domain) = p.ticket_domain {
-                with_alpn.ticketer = ticketer(domain);
-                without_alpn.ticketer = ticketer(domain);
-            }
-            let (with_alpn, without_alpn) = (Arc::new(with_alpn), Arc::new(without_alpn));
-            LiveProtocol { id: Arc::from(&*p.id), with_alpn, without_alpn }
+            let mut with = |tickets: bool| {
+                let (mut with_alpn, mut without_alpn) = (p.with_alpn.clone(), p.without_alpn.clone());
+                if let Some(domain) = p.ticket_domain.filter(|_| tickets) {
+                    with_alpn.ticketer = ticketer(domain);
+                    without_alpn.ticketer = ticketer(domain);
+                }
+                Configurations { with_alpn: Arc::new(with_alpn), without_alpn: Arc::new(without_alpn) }
+            };
+            let newest = with(tls12_tickets || p.versions != TlsVersions::Tls12);
+            let tls12 = if tls12_tickets { newest.clone() } else { with(false) };
+            LiveProtocol { id: Arc::from(&*p.id), newest, tls12 }
         });
         Live { table: Arc::clone(&self.table), protocols: protocols.collect() }
     }
@@ -167,6 +180,14 @@ fn config(protocol: &ProtocolTls, sources: &Sources) -> Result<ServerConfig, rus
 #[derive(Debug)]
 struct LiveProtocol {
     id: Arc<[u8]>,
+    /// For clients of TLS 1.3, if they meet with it.
+    newest: Configurations,
+    /// For clients that have nothing newer than 1.2: the same ones, unless the versions differ in how they resume.
+    tls12: Configurations,
+}
+
+#[derive(Clone, Debug)]
+struct Configurations {
     with_alpn: Arc<ServerConfig>,
     without_alpn: Arc<ServerConfig>,
 }
@@ -185,10 +206,11 @@ impl Live {
         &self.table
     }
 
-    /// The configuration and the protocol ID that `decision` names.
+    /// The configuration and the protocol ID that `decision` names, for a client that offers TLS 1.3 or does not.
     #[must_use]
-    pub(super) fn configuration(&self, decision: Decision) -> Option<(&Arc<ServerConfig>, &Arc<[u8]>)> {
+    pub(super) fn configuration(&self, decision: Decision, tls13: bool) -> Option<(&Arc<ServerConfig>, &Arc<[u8]>)> {
         let p = self.protocols.get(usize::from(decision.protocol))?;
-        Some((if decision.alpn { &p.with_alpn } else { &p.without_alpn }, &p.id))
+        let c = if tls13 { &p.newest } else { &p.tls12 };
+        Some((if decision.alpn { &c.with_alpn } else { &c.without_alpn }, &p.id))
     }
 }

@@ -3,6 +3,8 @@
 //! It knows no socket, no clock and no randomness: time is an argument, and entropy comes from the provider in
 //! its [`Live`] configuration.
 
+use rustls::ProtocolVersion;
+
 use super::facts::{Background, HandshakeFacts};
 use super::hello::{ClientHelloView, Hello, HelloReader};
 use super::live::Live;
@@ -195,7 +197,7 @@ fn start(
     let (mut session, background) = {
         let view = hello.view(bytes, cx.peer.ip());
         let decision = cx.live.table().select(&view)?;
-        let Some((config, id)) = cx.live.configuration(decision) else {
+        let Some((config, id)) = cx.live.configuration(decision, view.offers(ProtocolVersion::TLSv1_3)) else {
             return Err(Refusal::Tls(rustls::Error::General("a decision outside the table".into())));
         };
         // rustls would call it a missing certificate, because without a suite no signature scheme is left.

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use handfast::crypto::TicketSecrets;
 use handfast::engine::{Fixed, ReloadError, StartError};
 use handfast::identity::{CertificateSet, Identity};
 use handfast::rustls::pki_types::PrivateKeyDer;
-use handfast::{Mailbox, Pin, Placement, Protocol, Stream};
+use handfast::{Builder, Mailbox, Pin, Placement, Protocol, Stream};
 use tokio::io::AsyncWriteExt;
 
 use crate::harness::{Certificate, PLACEMENTS, Server, builder, read_rest};
@@ -115,6 +116,37 @@ fn tickets_open_across_a_reload() {
         assert!(resumed());
         server.shutdown();
     }
+}
+
+#[test]
+fn ticket_secrets_rotate_by_reload() {
+    let secrets = |list: &[u8]| TicketSecrets::new(list.iter().map(|b| [*b; 32])).unwrap();
+    let placement = Placement::SharedCore;
+    let start =
+        |list: &[u8]| Server::start_with(placement, [saying("chat/1", "hi")], |b| b.ticket_secrets(secrets(list)));
+    let server = start(&[1]);
+    let client = server.certificate.client().alpn(["chat/1"]).resumption(true).build().unwrap();
+    let resumed = || {
+        let mut connection = client.connect_to(server.addr(), "localhost").unwrap();
+        read_rest(&mut connection);
+        connection.resumed()
+    };
+    let reload = |adjust: &dyn Fn(Builder) -> Builder| {
+        let builder = builder(placement, &server.certificate, [saying("chat/1", "hi")]);
+        server.handle().reload(adjust(builder)).unwrap();
+    };
+    assert_eq!((resumed(), resumed()), (false, true));
+    // Each step's ticket was sealed before it.
+    for (list, opens) in [(&[1, 2][..], true), (&[2, 1], true), (&[2], true), (&[3], false), (&[3], true)] {
+        reload(&|builder| builder.ticket_secrets(secrets(list)));
+        assert_eq!(resumed(), opens, "{list:?}");
+    }
+    // Shared secrets that are not named any more end; the process's own that takes their place stays.
+    for opens in [false, true] {
+        reload(&|builder| builder);
+        assert_eq!(resumed(), opens);
+    }
+    server.shutdown();
 }
 
 #[test]

@@ -20,6 +20,8 @@ Examples:
       Listen on several endpoints with four shards
   handfast serve --config handfast.toml
       Serve what a file says; what is on the command line beats it
+  handfast ticket-secret /etc/handfast/tickets && handfast serve --ticket-secret /etc/handfast/tickets
+      Make a secret for session tickets, and resume the sessions of every host that has the same file
   handfast serve --close --tickets 2
       Only finish handshakes, for measuring them";
 
@@ -44,6 +46,16 @@ pub(crate) enum Command {
     Serve(Box<ServeArgs>),
     /// Check a configuration and all files that it names, without listening. Exit status 1: something is wrong
     Check(CheckArgs),
+    /// Make a secret for the session tickets of a fleet: into a new file that only its owner can read, or, without
+    /// FILE, as a line on standard output
+    TicketSecret(TicketSecretArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TicketSecretArgs {
+    /// The file to make; one that exists is left alone
+    #[arg(value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -115,6 +127,21 @@ pub(crate) struct ServeArgs {
     /// Session tickets after each TLS 1.3 handshake; 0 turns resumption off [default: 1]
     #[arg(long, value_name = "N")]
     pub(crate) tickets: Option<usize>,
+
+    /// Seal session tickets with the secrets in this file, one per line, the first for new tickets and all for those
+    /// that come: hosts with the same file resume each other's sessions. `handfast ticket-secret FILE` makes one
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ticket_secret: Option<PathBuf>,
+
+    /// How long clients may keep a session ticket, such as 6h or 30m; hosts with the same secrets must agree on it
+    /// [default: 6h]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) ticket_lifetime: Option<Duration>,
+
+    /// Give sessions of TLS 1.2 tickets in spite of --ticket-secret: who gets hold of the secret can then decrypt
+    /// recorded ones
+    #[arg(long, requires = "ticket_secret")]
+    pub(crate) tls12_tickets: bool,
 
     /// Close each connection after its handshake, whatever its protocol: for measuring handshakes
     #[arg(long)]

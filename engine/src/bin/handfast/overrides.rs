@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use handfast::config::{Config, Listen, Serve, ServedProtocol, WithoutAlpn};
+use handfast::crypto::TicketSecrets;
 use handfast::handshake::TlsVersions;
 use handfast::identity::CertificateSet;
 use handfast::rustls::crypto::CryptoProvider;
@@ -59,6 +60,7 @@ pub(crate) fn apply(
         config.tickets = tickets;
         config.protocols.iter_mut().for_each(|p| p.tickets = None);
     }
+    tickets(args, config)?;
     if args.close {
         config.protocols.iter_mut().for_each(|p| p.serve = Serve::Close);
     }
@@ -83,6 +85,23 @@ fn listen(args: &ServeArgs, config: &mut Config) {
     if let Some(deadline) = args.drain_timeout {
         config.limits.drain_deadline = deadline;
     }
+}
+
+fn tickets(args: &ServeArgs, config: &mut Config) -> Result<(), ServeError> {
+    if let Some(file) = &args.ticket_secret {
+        let secrets = TicketSecrets::from_file(file).map_err(ServeError::TicketSecrets)?;
+        if let Some(warning) = secrets.warning() {
+            eprintln!("handfast: warning: {warning}");
+        }
+        config.ticket_options.secrets = Some(secrets);
+    }
+    if let Some(lifetime) = args.ticket_lifetime {
+        config.ticket_options.lifetime = lifetime;
+    }
+    if args.tls12_tickets {
+        config.ticket_options.tls12 = Some(true);
+    }
+    Ok(())
 }
 
 fn threads(args: &ServeArgs, config: &mut Config) {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::{self, Write};
 
 use handfast::config::ConfigError;
+use handfast::crypto::TicketSecretError;
 use handfast::identity::IdentityError;
 use handfast::rustls::pki_types::UnixTime;
 use handfast::transport::tcp::raise_descriptor_limit;
@@ -25,6 +26,8 @@ pub(crate) enum ServeError {
     Config(ConfigError),
     /// A certificate or key cannot be used.
     Identity(IdentityError),
+    /// The secrets of session tickets cannot be used.
+    TicketSecrets(TicketSecretError),
     /// No certificate could be made.
     SelfSigned(String),
     /// The engine refuses to start.
@@ -58,6 +61,7 @@ impl fmt::Display for ServeError {
             }
             Self::Config(e) => e.fmt(f),
             Self::Identity(e) => e.fmt(f),
+            Self::TicketSecrets(e) => e.fmt(f),
             Self::SelfSigned(e) => write!(f, "cannot make a certificate: {e}"),
             Self::Start(e) => e.fmt(f),
             Self::System(e) => e.fmt(f),
