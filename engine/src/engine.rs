@@ -16,7 +16,7 @@ use rustls::pki_types::UnixTime;
 use crate::crypto::{TicketOptions, TicketSecrets};
 use crate::error::Culprit;
 use crate::handshake::{Blueprint, Live, ProtocolTls, Sources, TlsVersions};
-use crate::identity::{CertificateSet, IdentityWarning};
+use crate::identity::{CertificateSet, ClientAuth, IdentityWarning};
 use crate::limits::Limits;
 use crate::metrics::{Counters, Metrics};
 use crate::protocol::Protocol;
@@ -141,6 +141,7 @@ pub struct Builder {
     fallback: Option<Vec<u8>>,
     without_alpn: Option<Vec<u8>>,
     versions: TlsVersions,
+    client_auth: ClientAuth,
     tickets: usize,
     ticket_options: TicketOptions,
     limits: Limits,
@@ -163,6 +164,7 @@ impl Default for Builder {
             fallback: None,
             without_alpn: None,
             versions: TlsVersions::default(),
+            client_auth: ClientAuth::None,
             tickets: 1,
             ticket_options: TicketOptions::default(),
             limits: Limits::default(),
@@ -252,6 +254,11 @@ impl Builder {
     /// The TLS versions of protocols that do not say otherwise.
     pub fn versions(self, versions: TlsVersions) -> Self {
         Self { versions, ..self }
+    }
+
+    /// Whether clients show certificates, for protocols that do not say otherwise.
+    pub fn client_auth(self, client_auth: ClientAuth) -> Self {
+        Self { client_auth, ..self }
     }
 
     /// Session tickets after each TLS 1.3 handshake: 1 unless said otherwise; 0 turns resumption off.
@@ -461,6 +468,7 @@ impl Builder {
                 id: Arc::from(&*p.id),
                 certificates: Arc::clone(set),
                 versions: p.versions.unwrap_or(self.versions),
+                client_auth: p.client_auth.as_ref().unwrap_or(&self.client_auth).clone(),
                 tickets: p.tickets.unwrap_or(self.tickets),
             });
         }

@@ -84,6 +84,8 @@ pub enum RefusalClass {
     NoCommonGroup,
     /// No identity fits the name and the signature schemes that were offered.
     NoIdentity,
+    /// No client certificate where one is required, or one that does not verify.
+    ClientCertificate,
     /// A Finished, a signature or a record that does not verify.
     BadCrypto,
     /// The peer sent a fatal alert: it refused us.
@@ -110,7 +112,7 @@ pub enum RefusalClass {
 
 impl RefusalClass {
     /// Every class, in the order of the counters.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::PlainHttp,
         Self::Sslv2,
         Self::NotTls,
@@ -122,6 +124,7 @@ impl RefusalClass {
         Self::NoCommonSuite,
         Self::NoCommonGroup,
         Self::NoIdentity,
+        Self::ClientCertificate,
         Self::BadCrypto,
         Self::PeerAlert,
         Self::Misbehaved,
@@ -150,6 +153,7 @@ impl RefusalClass {
             Self::NoCommonSuite => "no_common_suite",
             Self::NoCommonGroup => "no_common_group",
             Self::NoIdentity => "no_identity",
+            Self::ClientCertificate => "client_certificate",
             Self::BadCrypto => "bad_crypto",
             Self::PeerAlert => "peer_alert",
             Self::Misbehaved => "misbehaved",
@@ -246,6 +250,7 @@ const fn class_of(error: &rustls::Error) -> RefusalClass {
         | Error::PeerMisbehaved(
             PeerMisbehaved::IncorrectBinder | PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme,
         ) => RefusalClass::BadCrypto,
+        Error::NoCertificatesPresented | Error::InvalidCertificate(_) => RefusalClass::ClientCertificate,
         Error::AlertReceived(_) => RefusalClass::PeerAlert,
         // rustls' word for a resolver that found no certificate.
         Error::General(_) => RefusalClass::NoIdentity,

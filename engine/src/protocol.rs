@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use crate::handshake::TlsVersions;
-use crate::identity::CertificateSet;
+use crate::identity::{CertificateSet, ClientAuth};
 use crate::shard::{Destination, Mailbox, Stream, Worker};
 
 /// A registered protocol.
@@ -24,6 +24,7 @@ pub struct Protocol {
     pub(crate) id: Vec<u8>,
     pub(crate) certificates: Option<Arc<CertificateSet>>,
     pub(crate) versions: Option<TlsVersions>,
+    pub(crate) client_auth: Option<ClientAuth>,
     pub(crate) tickets: Option<usize>,
     pub(crate) destination: Destination,
 }
@@ -32,7 +33,14 @@ impl Protocol {
     /// A protocol with this ALPN protocol ID, 1 to 255 bytes (RFC 7301 section 3.1). Until it is told where to go,
     /// its connections are closed after the handshake, as by [`close`](Self::close).
     pub fn alpn(id: impl Into<Vec<u8>>) -> Self {
-        Self { id: id.into(), certificates: None, versions: None, tickets: None, destination: Destination::Close }
+        Self {
+            id: id.into(),
+            certificates: None,
+            versions: None,
+            client_auth: None,
+            tickets: None,
+            destination: Destination::Close,
+        }
     }
 
     /// `http/1.1` that answers `GET /` with what the handshake has settled, as JSON or as a page, and with the feature
@@ -59,6 +67,15 @@ impl Protocol {
     /// The TLS versions it allows, instead of the engine's.
     pub fn versions(self, versions: TlsVersions) -> Self {
         Self { versions: Some(versions), ..self }
+    }
+
+    /// Whether its clients show certificates, instead of what the engine says. A session resumes only where mode, roots
+    /// and revocation lists are the same; [`HandshakeFacts::client`](crate::HandshakeFacts::client) says who it is.
+    ///
+    /// The client chooses the protocol: what must not be reached without a certificate must not be served by another
+    /// protocol of the same engine either.
+    pub fn client_auth(self, client_auth: ClientAuth) -> Self {
+        Self { client_auth: Some(client_auth), ..self }
     }
 
     /// Session tickets sent after each TLS 1.3 handshake, instead of the engine's number; 0 turns resumption off.

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod certificates;
+mod client_auth;
 mod hand_off;
 mod handshake;
 mod reload;
@@ -37,6 +38,12 @@ behaviours! {
     certificates:
         each_protocol_shows_its_own_certificate,
         names_and_algorithms_choose_the_identity;
+    client_auth:
+        modes_in_each_version,
+        a_session_without_a_certificate_does_not_resume_where_one_is_required,
+        other_client_cas_end_resumption,
+        a_revoked_certificate_is_refused,
+        names_of_the_client;
     reload:
         another_certificate_is_shown,
         a_handshake_under_way_keeps_its_certificate_and_its_worker,

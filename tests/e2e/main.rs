@@ -2,6 +2,7 @@
 
 mod certificates;
 mod chromium;
+mod client_auth;
 mod comparing;
 mod configuration;
 mod curl;

@@ -91,3 +91,69 @@ impl Made {
         Arc::new(roots)
     }
 }
+
+/// A certificate authority.
+pub struct Authority {
+    /// Its certificate.
+    pub der: CertificateDer<'static>,
+    /// As PEM.
+    pub pem: String,
+    issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
+}
+
+impl Authority {
+    /// One with this common name.
+    ///
+    /// # Panics
+    /// When it cannot be made, which fails the test.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let mut params = rcgen::CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign, rcgen::KeyUsagePurpose::CrlSign];
+        let cert = params.self_signed(&key).expect("a certificate");
+        Self { der: cert.der().clone(), pem: cert.pem(), issuer: rcgen::Issuer::new(params, key) }
+    }
+
+    /// A P-256 certificate with this common name, which `adjust` may change.
+    ///
+    /// # Panics
+    /// When it cannot be made, which fails the test.
+    #[must_use]
+    pub fn issue(&self, name: &str, adjust: impl FnOnce(&mut rcgen::CertificateParams)) -> Made {
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let mut params = rcgen::CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        adjust(&mut params);
+        let cert = params.signed_by(&key, &self.issuer).expect("a certificate");
+        Made { der: cert.der().clone(), pem: cert.pem(), key_pem: key.serialize_pem(), key_der: key.serialize_der() }
+    }
+
+    /// A revocation list with these serial numbers, in PEM, good until the given year.
+    ///
+    /// # Panics
+    /// When it cannot be made, which fails the test.
+    #[must_use]
+    pub fn revoke(&self, serials: &[u64], until: i32) -> String {
+        let long_ago = rcgen::date_time_ymd(2020, 1, 1);
+        let revoked = serials.iter().map(|&serial| rcgen::RevokedCertParams {
+            serial_number: serial.into(),
+            revocation_time: long_ago,
+            reason_code: None,
+            invalidity_date: None,
+        });
+        let params = rcgen::CertificateRevocationListParams {
+            this_update: long_ago,
+            next_update: rcgen::date_time_ymd(until, 1, 1),
+            crl_number: 1.into(),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect(),
+            key_identifier_method: rcgen::KeyIdMethod::Sha256,
+        };
+        params.signed_by(&self.issuer).and_then(|list| list.pem()).expect("a revocation list")
+    }
+}

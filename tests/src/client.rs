@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use handfast::rustls::client::Resumption;
 use handfast::rustls::crypto::CryptoProvider;
-use handfast::rustls::pki_types::ServerName;
+use handfast::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use handfast::rustls::{
     ClientConfig, ClientConnection, Error, HandshakeKind, RootCertStore, SupportedProtocolVersion, version,
 };
 
+use crate::certificates::Made;
 use crate::world::{Peer, World};
 
 /// A client's configuration; the defaults offer all that the engine can do.
@@ -26,6 +27,8 @@ pub struct Options {
     pub alpn: Vec<&'static str>,
     /// Keep sessions for resumption.
     pub resume: bool,
+    /// The certificate that it shows when it is asked for one.
+    pub certificate: Option<Arc<Made>>,
 }
 
 impl Options {
@@ -38,6 +41,7 @@ impl Options {
             versions: vec![&version::TLS13, &version::TLS12],
             alpn: alpn.to_vec(),
             resume: false,
+            certificate: None,
         }
     }
 
@@ -47,11 +51,17 @@ impl Options {
     /// When rustls refuses it, which fails the test.
     #[must_use]
     pub fn config(&self) -> Arc<ClientConfig> {
-        let mut config = ClientConfig::builder_with_provider(Arc::new(self.provider.clone()))
+        let config = ClientConfig::builder_with_provider(Arc::new(self.provider.clone()))
             .with_protocol_versions(&self.versions)
             .expect("versions that the provider can do")
-            .with_root_certificates(Arc::clone(&self.roots))
-            .with_no_client_auth();
+            .with_root_certificates(Arc::clone(&self.roots));
+        let mut config = match &self.certificate {
+            Some(made) => {
+                let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(made.key_der().to_vec()));
+                config.with_client_auth_cert(vec![made.der.clone()], key).expect("a key for the certificate")
+            }
+            None => config.with_no_client_auth(),
+        };
         config.alpn_protocols = self.alpn.iter().map(|id| id.as_bytes().to_vec()).collect();
         config.resumption = if self.resume { Resumption::in_memory_sessions(16) } else { Resumption::disabled() };
         Arc::new(config)

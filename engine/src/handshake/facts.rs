@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rustls::{CipherSuite, CommonState, HandshakeKind, NamedGroup, ProtocolVersion};
 
+use crate::identity::ClientIdentity;
 use crate::peer::PeerAddr;
 use crate::time::Instant64;
 
@@ -27,6 +28,9 @@ pub struct HandshakeFacts {
     pub group: Option<NamedGroup>,
     /// The session was resumed from a ticket.
     pub resumed: bool,
+    /// Who the client is, by a certificate that was verified. `None` when it was not asked for one, or had none to show
+    /// where that is [optional](crate::identity::ClientAuth::Optional).
+    pub client: Option<Arc<ClientIdentity>>,
     /// Where the client is.
     pub peer: PeerAddr,
     /// When the connection was accepted, on the shard's clock.
@@ -79,6 +83,8 @@ impl Background {
             cipher_suite: cipher_suite(conn).unwrap_or(CipherSuite::Unknown(0)),
             group: group(conn),
             resumed: resumed(conn),
+            // A ticket brings back what the full handshake has verified.
+            client: conn.peer_certificates().and_then(|c| c.first()).map(|c| Arc::new(ClientIdentity::of(c))),
             peer: self.peer,
             accepted_at: self.accepted_at,
             hello_at: self.hello_at,

@@ -9,7 +9,7 @@ use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
 use rustls::{ServerConfig, SupportedProtocolVersion, version};
 
 use crate::crypto::{TicketOptions, TicketSecrets, Ticketer};
-use crate::identity::{CertificateSet, ClientAuthMode, ticket_domain};
+use crate::identity::{CertificateSet, ClientAuth};
 use crate::selection::{Decision, Table};
 
 static BOTH: &[&SupportedProtocolVersion] = &[&version::TLS13, &version::TLS12];
@@ -47,15 +47,18 @@ pub struct ProtocolTls {
     pub certificates: Arc<CertificateSet>,
     /// The versions it allows.
     pub versions: TlsVersions,
+    /// Whether clients show certificates.
+    pub client_auth: ClientAuth,
     /// Session tickets sent after each TLS 1.3 handshake; 0 turns resumption off, also for TLS 1.2.
     pub tickets: usize,
 }
 
 impl ProtocolTls {
-    /// A protocol with TLS 1.2 and 1.3 and one ticket.
+    /// A protocol with TLS 1.2 and 1.3 and one ticket, which asks for no client certificate.
     #[must_use]
     pub fn new(id: impl Into<Arc<[u8]>>, certificates: Arc<CertificateSet>) -> Self {
-        Self { id: id.into(), certificates, versions: TlsVersions::default(), tickets: 1 }
+        let (versions, client_auth) = (TlsVersions::default(), ClientAuth::None);
+        Self { id: id.into(), certificates, versions, client_auth, tickets: 1 }
     }
 }
 
@@ -111,7 +114,7 @@ impl Blueprint {
             let without_alpn = config(protocol, sources)?;
             let mut with_alpn = without_alpn.clone();
             with_alpn.alpn_protocols = vec![protocol.id.to_vec()];
-            let domain = || ticket_domain(protocol.certificates.name(), ClientAuthMode::None, &[] as &[&[u8]]);
+            let domain = || protocol.client_auth.ticket_domain(protocol.certificates.name());
             let ticket_domain = (protocol.tickets > 0).then(domain);
             let (id, versions) = (Arc::clone(&protocol.id), protocol.versions);
             pairs.push(Pair { id, with_alpn, without_alpn, versions, ticket_domain });
@@ -169,7 +172,7 @@ impl Blueprint {
 fn config(protocol: &ProtocolTls, sources: &Sources) -> Result<ServerConfig, rustls::Error> {
     let mut config = ServerConfig::builder_with_details(Arc::clone(&sources.provider), Arc::clone(&sources.time))
         .with_protocol_versions(protocol.versions.list())?
-        .with_no_client_auth()
+        .with_client_cert_verifier(protocol.client_auth.verifier(&sources.provider)?)
         .with_cert_resolver(Arc::clone(&protocol.certificates) as Arc<_>);
     // The default store preallocates behind a mutex; tickets are stateless.
     config.session_storage = Arc::new(NoServerSessionStorage {});

@@ -18,7 +18,7 @@ pub enum ClientAuthMode {
 }
 
 /// What must be equal for a session to be resumed: a digest of the certificate set's name, the client-auth mode and
-/// the set of client CA roots (their DER), whatever the order of the roots. Equal on every host.
+/// the set of client CA roots and revocation lists (their DER), in whatever order. Equal on every host.
 ///
 /// A resumed session brings its client certificate along and nobody verifies it again, so tickets of one domain must
 /// not open in another.

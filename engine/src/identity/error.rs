@@ -77,6 +77,18 @@ pub enum IdentityError {
         /// Where the key is.
         key: Place,
     },
+    /// There is no certificate revocation list.
+    NoRevocationList {
+        /// Where it was looked for.
+        at: Place,
+    },
+    /// There is a certificate revocation list that cannot be used (RFC 5280 section 5).
+    RevocationListMalformed {
+        /// Where it is.
+        at: Place,
+        /// Which one there; the first is 0.
+        index: usize,
+    },
     /// A certificate set has no identity.
     EmptySet {
         /// The set's name.
@@ -127,6 +139,12 @@ impl fmt::Display for IdentityError {
                 "the private key in {key} does not belong to the first certificate in {certificate}; put the leaf \
                  first and its own key beside it"
             ),
+            Self::NoRevocationList { at } => {
+                write!(f, "no revocation list in {at}; expected PEM that begins with -----BEGIN X509 CRL-----")
+            }
+            Self::RevocationListMalformed { at, index } => {
+                write!(f, "revocation list {} in {at} is malformed, or of a kind that is not supported", index + 1)
+            }
             Self::EmptySet { name } => write!(f, "the certificate set {name:?} has no identity; add a certificate"),
         }
     }

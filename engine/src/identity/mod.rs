@@ -1,9 +1,11 @@
 //! Who we are to a client: certificates with their keys, and which of them answers which server name.
 //!
 //! An [`Identity`] is one certificate chain with its private key. A [`CertificateSet`] finds the identity for a
-//! ClientHello, by its server name and its signature schemes. The [ticket domain](ticket_domain()) says between
+//! ClientHello, by its server name and its signature schemes. [`ClientAuth`] says whether clients show certificates
+//! too, and [`ClientIdentity`] who they are then. The [ticket domain](ticket_domain()) says between
 //! which configurations a session may be resumed.
 
+mod client;
 mod domain;
 mod error;
 mod pem;
@@ -23,6 +25,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{InconsistentKeys, SignatureAlgorithm, SignatureScheme};
 use x509_parser::prelude::{GeneralName, X509Certificate};
 
+pub use client::{AltName, ClientAuth, ClientIdentity, ClientRoots};
 pub use domain::{ClientAuthMode, ticket_domain};
 pub use error::{IdentityError, IdentityWarning, Place};
 pub use set::CertificateSet;

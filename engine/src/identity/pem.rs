@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::Path;
 
 use rustls::pki_types::pem::{Error, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 
 use super::error::{IdentityError, Place};
 
@@ -35,6 +35,21 @@ pub(super) fn certificates(pem: &[u8], at: &Place) -> Result<Vec<CertificateDer<
         return Err(IdentityError::NoCertificate { at: at.clone() });
     }
     Ok(chain)
+}
+
+pub(super) fn revocation_lists(
+    pem: &[u8],
+    at: &Place,
+) -> Result<Vec<CertificateRevocationListDer<'static>>, IdentityError> {
+    let mut lists = Vec::new();
+    for list in CertificateRevocationListDer::pem_slice_iter(pem) {
+        let index = lists.len();
+        lists.push(list.map_err(|_| IdentityError::RevocationListMalformed { at: at.clone(), index })?);
+    }
+    if lists.is_empty() {
+        return Err(IdentityError::NoRevocationList { at: at.clone() });
+    }
+    Ok(lists)
 }
 
 pub(super) fn private_key(pem: &[u8], at: &Place) -> Result<PrivateKeyDer<'static>, IdentityError> {

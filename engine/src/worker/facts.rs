@@ -165,7 +165,7 @@ impl Value {
 }
 
 /// Names as in JSON, names for people, values.
-fn rows(facts: &HandshakeFacts) -> [(&'static str, &'static str, Value); 9] {
+fn rows(facts: &HandshakeFacts) -> [(&'static str, &'static str, Value); 10] {
     let alpn = facts.alpn.as_ref().map(|id| id.escape_ascii().to_string());
     let group = facts.group.map(|g| g.as_str().map_or_else(|| format!("{g:?}"), str::to_owned));
     [
@@ -176,6 +176,7 @@ fn rows(facts: &HandshakeFacts) -> [(&'static str, &'static str, Value); 9] {
         ("cipher_suite", "Cipher suite", Value::Text(suite(facts))),
         ("group", "Key exchange group", Value::of(group)),
         ("resumed", "Resumed", Value::Flag(facts.resumed)),
+        ("client", "Your certificate", Value::of(facts.client.as_ref().map(|c| c.subject.to_string()))),
         ("peer", "Your address", Value::Text(facts.peer.to_string())),
         ("handshake_us", "Handshake, in microseconds", Value::Number(facts.handshake_time().as_micros())),
     ]
@@ -295,6 +296,7 @@ mod tests {
             cipher_suite: CipherSuite::TLS13_AES_128_GCM_SHA256,
             group: Some(NamedGroup::X25519),
             resumed: false,
+            client: None,
             peer: PeerAddr::Ip(([127, 0, 0, 1], 9).into()),
             accepted_at: Instant64::from_nanos(1_000),
             hello_at: Instant64::from_nanos(2_000),
@@ -314,7 +316,7 @@ mod tests {
             json(&facts("a\"\\\u{1}")),
             "{\"protocol\":\"h2\",\"alpn\":null,\"server_name\":\"a\\\"\\\\\\u0001\",\"tls_version\":\"TLSv1.3\",\
              \"cipher_suite\":\"TLS_AES_128_GCM_SHA256\",\"group\":\"X25519\",\"resumed\":false,\
-             \"peer\":\"127.0.0.1:9\",\"handshake_us\":77}\n"
+             \"client\":null,\"peer\":\"127.0.0.1:9\",\"handshake_us\":77}\n"
         );
     }
 
