@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use super::choice::{Choice, Pinning, Versions, Words, Workers};
+use super::choice::{Choice, Mode, Pinning, Versions, Words, Workers};
 use super::table::{At, keys};
 use super::tables::{Address, FileName, Name, Named, NamedFile, NamedTables, Table, Tables};
 use super::value::{Count, Flag, IfAny, Lifetime, Positive, Required, TimeOrOff};
 use crate::crypto::TicketOptions;
 use crate::engine::{Pin, Placement};
 use crate::handshake::TlsVersions;
+use crate::identity::ClientAuthMode;
 use crate::limits::Limits;
 use crate::transport::tcp::{Endpoint, ListenOptions};
 use crate::websocket::{self, Origins};
@@ -27,6 +28,7 @@ pub(super) struct File {
     pub(super) ticket_secrets: Option<NamedFile>,
     pub(super) ticket_lifetime: Duration,
     pub(super) tls12_tickets: Option<bool>,
+    pub(super) client_auth: Option<ClientAuth>,
     pub(super) listen: Vec<Listen>,
     pub(super) certificates: Vec<(Named, Set)>,
     pub(super) protocol: Vec<Protocol>,
@@ -50,6 +52,7 @@ impl Default for File {
             ticket_secrets: None,
             ticket_lifetime: TicketOptions::default().lifetime,
             tls12_tickets: TicketOptions::default().tls12,
+            client_auth: None,
             listen: Vec::new(),
             certificates: Vec::new(),
             protocol: Vec::new(),
@@ -85,6 +88,8 @@ keys! {
         4.6.1). Hosts with the same secrets must agree on it.";
     tls12_tickets: IfAny<Flag> ["only without `ticket_secrets`"] = "Whether sessions of TLS 1.2 get tickets too. Who \
         gets hold of the secrets can decrypt recorded ones that used tickets.";
+    client_auth: IfAny<Table> ["they are not asked for any"] = "Whether clients show certificates, for protocols that \
+        do not say otherwise.";
     listen: Tables ["`127.0.0.1:8443`"] = "Where to listen.";
     certificates: NamedTables ["`handfast serve` makes a self-signed one"] = "Certificate sets by name. The set \
         `default` is for protocols that name none.";
@@ -166,6 +171,24 @@ keys! {
     key: Required<FileName> = "Its private key (PEM: PKCS #8, SEC 1 or PKCS #1; not encrypted).";
 }
 
+/// Whether clients show certificates.
+#[derive(Default)]
+pub(super) struct ClientAuth {
+    pub(super) mode: Option<(ClientAuthMode, At)>,
+    pub(super) roots: Option<NamedFile>,
+    pub(super) revocation_lists: Option<NamedFile>,
+}
+
+keys! {
+    ClientAuth, "Client certificates. A session resumes only where mode, roots and revocation lists are the same.";
+    mode: Required<Mode> = "`\"none\"`: clients are not asked for a certificate. `\"optional\"`: they are asked, and \
+        one that is shown must verify. `\"required\"`: they must show one that verifies (RFC 8446 section 4.4.2.4).";
+    roots: IfAny<FileName> ["needed unless the mode is `\"none\"`"] = "The certificates (PEM) of those who vouch for \
+        clients.";
+    revocation_lists: IfAny<FileName> ["none"] = "Revocation lists (PEM, RFC 5280 section 5). With them every \
+        certificate of a chain below its root must be covered by one that has not expired.";
+}
+
 /// A registered protocol.
 #[derive(Default)]
 pub(super) struct Protocol {
@@ -174,6 +197,7 @@ pub(super) struct Protocol {
     pub(super) certificates: Option<Named>,
     pub(super) tls_versions: Option<TlsVersions>,
     pub(super) tickets: Option<usize>,
+    pub(super) client_auth: Option<ClientAuth>,
 }
 
 keys! {
@@ -187,6 +211,8 @@ keys! {
     tls_versions: IfAny<Versions> ["those of the server"] = "The TLS versions it allows.";
     tickets: IfAny<Count> ["those of the server"] = "Session tickets after each TLS 1.3 handshake; 0 turns resumption \
         off.";
+    client_auth: IfAny<Table> ["as for the server"] = "Whether its clients show certificates. The client chooses the \
+        protocol: what must not be reached without a certificate must not be served by another protocol either.";
 }
 
 /// What a protocol's connections get.

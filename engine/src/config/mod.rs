@@ -66,7 +66,7 @@ use crate::crypto::TicketOptions;
 use crate::engine::{Builder, Engine, Pin, Placement};
 use crate::handshake::TlsVersions;
 use crate::http::Http;
-use crate::identity::CertificateSet;
+use crate::identity::{CertificateSet, ClientAuth};
 use crate::limits::Limits;
 use crate::protocol::Protocol;
 use crate::selection::Policy;
@@ -110,6 +110,8 @@ pub struct Config {
     pub tickets: usize,
     /// What session tickets are sealed with, and how long they live.
     pub ticket_options: TicketOptions,
+    /// Whether clients show certificates, for protocols that do not say otherwise.
+    pub client_auth: ClientAuth,
     /// The certificates of protocols that have none of their own.
     pub certificates: Option<Arc<CertificateSet>>,
     /// The protocols, the most preferred first.
@@ -170,6 +172,8 @@ pub struct ServedProtocol {
     pub versions: Option<TlsVersions>,
     /// Its own number of session tickets.
     pub tickets: Option<usize>,
+    /// Whether its own clients show certificates.
+    pub client_auth: Option<ClientAuth>,
     at: At,
 }
 
@@ -178,7 +182,7 @@ impl ServedProtocol {
     #[must_use]
     pub fn new(id: impl Into<String>, serve: Serve) -> Self {
         let (id, at) = (id.into(), At::default());
-        Self { id, serve, certificates: None, versions: None, tickets: None, at }
+        Self { id, serve, certificates: None, versions: None, tickets: None, client_auth: None, at }
     }
 }
 
@@ -271,6 +275,7 @@ impl Config {
             .policy(self.policy.clone())
             .versions(self.versions)
             .tickets(self.tickets)
+            .client_auth(self.client_auth.clone())
             .ticket_options(self.ticket_options.clone())
             .limits(self.limits.clone());
         for listen in &self.listen {
@@ -322,6 +327,9 @@ impl Config {
         }
         if let Some(tickets) = served.tickets {
             protocol = protocol.tickets(tickets);
+        }
+        if let Some(client_auth) = &served.client_auth {
+            protocol = protocol.client_auth(client_auth.clone());
         }
         Ok(protocol)
     }

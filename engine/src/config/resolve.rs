@@ -9,11 +9,11 @@ use rustls::pki_types::UnixTime;
 
 use super::error::{Finding, FindingKind};
 use super::file::{self, File, Preference, Serve};
-use super::table::{At, Reader, nearest};
+use super::table::{At, Reader, join, nearest};
 use super::tables::{Named, NamedFile};
 use super::{Config, Listen, ServedProtocol, WithoutAlpn};
 use crate::crypto::{TicketOptions, TicketSecrets};
-use crate::identity::{CertificateSet, Identity, IdentityError, Place};
+use crate::identity::{CertificateSet, ClientAuth, ClientAuthMode, ClientRoots, Identity, IdentityError, Place};
 use crate::selection::{PROTOCOLS_MAX, Policy};
 use crate::transport::tcp::Endpoint;
 
@@ -50,6 +50,7 @@ pub(super) fn resolve(file: File, reader: &mut Reader<'_>) -> Config {
         },
         versions: file.tls_versions,
         tickets: file.tickets,
+        client_auth: file.client_auth.as_ref().map(|table| client_auth(table, reader)).unwrap_or_default(),
         ticket_options,
         certificates: sets.get(DEFAULT).and_then(Clone::clone),
         protocols,
@@ -60,6 +61,35 @@ pub(super) fn resolve(file: File, reader: &mut Reader<'_>) -> Config {
         programs: BTreeMap::new(),
         places,
     }
+}
+
+fn client_auth(table: &file::ClientAuth, reader: &mut Reader<'_>) -> ClientAuth {
+    let files = [&table.roots, &table.revocation_lists];
+    let Some((mode, at)) = &table.mode else { return ClientAuth::None };
+    let kind = match mode {
+        ClientAuthMode::None => return ClientAuth::None,
+        ClientAuthMode::Optional => ClientAuth::Optional,
+        ClientAuthMode::Required => ClientAuth::Required,
+    };
+    let [Some(roots), revocation_lists] = files else {
+        let table = at.key.rsplit_once('.').map_or("", |(table, _)| table);
+        reader.wrong(&At { offset: at.offset, key: join(table, "roots") }, FindingKind::MissingKey);
+        return ClientAuth::None;
+    };
+    let mut made = read_by(roots, reader, ClientRoots::from_file);
+    if let Some(lists) = revocation_lists {
+        made = made.and_then(|made| read_by(lists, reader, |path| made.with_revocation_lists_from_file(path)));
+    }
+    made.map_or(ClientAuth::None, kind)
+}
+
+/// What is made of a file; the file's key is blamed when it cannot be.
+fn read_by<T>(
+    named: &NamedFile,
+    reader: &mut Reader<'_>,
+    read: impl FnOnce(&Path) -> Result<T, IdentityError>,
+) -> Option<T> {
+    read(&named.path).map_err(|e| reader.wrong(&named.at, FindingKind::Identity(e))).ok()
 }
 
 fn ticket_options(file: &File, reader: &mut Reader<'_>) -> TicketOptions {
@@ -185,6 +215,7 @@ fn protocols(file: &File, sets: &Sets, reader: &mut Reader<'_>) -> Vec<ServedPro
             certificates,
             versions: entry.tls_versions,
             tickets: entry.tickets,
+            client_auth: entry.client_auth.as_ref().map(|table| client_auth(table, reader)),
             at: id.at.clone(),
         });
     }

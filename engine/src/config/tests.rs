@@ -57,6 +57,7 @@ fn other(key: &Entry) -> &'static str {
         ("\"server\" or \"client\"", _) => "\"client\"",
         ("\"facts\", \"echo\", \"close\" or \"program\"", _) => "\"echo\"",
         ("\"any\", \"same-host\" or list of origins", _) => "[\"https://example.com\"]",
+        ("\"none\", \"optional\" or \"required\"", _) => "\"required\"",
         ("list of texts", _) => "[\"one\"]",
         ("address", _) => "\"127.0.0.1:7777\"",
         ("[\"1.2\", \"1.3\"], [\"1.3\"] or [\"1.2\"]", _) => "[\"1.3\"]",
@@ -77,17 +78,30 @@ fn every_key_changes_the_configuration() {
                 "listen" => ("[[listen]]\n".into(), String::new()),
                 "protocol" if key.name == "id" => ("[[protocol]]\nserve = \"close\"\n".into(), String::new()),
                 "protocol" => ("[[protocol]]\nid = \"h2\"\n".into(), files.set("default")),
+                "client_auth" => ("[client_auth]\n".into(), "roots = \"one.pem\"\n".into()),
+                "protocol.client_auth" => {
+                    ("[[protocol]]\nid = \"h2\"\n[protocol.client_auth]\n".into(), "roots = \"one.pem\"\n".into())
+                }
                 path => (format!("[{path}]\n"), String::new()),
             };
             let plain =
                 if before.ends_with("]]\n") || key.required { String::new() } else { format!("{before}{after}") };
             let changed = format!("{before}{} = {}\n{after}", key.name, other(key));
-            let (plain, text) = (parse_at(&plain, &files), changed);
-            assert_ne!(shown(&parse_at(&text, &files)), shown(&plain), "{text} changes nothing");
+            let plain = if key.name == "mode" { changed.replace("required", "none") } else { plain };
+            let (plain, other) = (parse_at(&plain, &files), parse_at(&changed, &files));
+            assert_ne!(shown(&other), shown(&plain), "{changed} changes nothing");
+            // What a builder shows of itself, it has been told.
+            if ["", "listen", "limits", "client_auth"].contains(&topic.path.as_str()) {
+                assert_ne!(told(&other), told(&plain), "{changed} is not told to the builder");
+            }
             tried += 1;
         }
     }
     assert!(tried > 50, "only {tried} keys");
+}
+
+fn told(config: &Config) -> String {
+    format!("{:?}", config.builder().unwrap())
 }
 
 #[track_caller]
@@ -162,6 +176,16 @@ fn each_mistake_has_its_place_and_its_mend() {
         ("prefer = \"both\"", "1:10: prefer: `\"both\"` does not fit; write \"server\" or \"client\""),
         ("tls_versions = [\"1.1\"]", "1:16: tls_versions: `[\"1.1\"]` does not fit; write [\"1.2\", \"1.3\"]"),
         ("tls_versions = []", "1:16: tls_versions: `[]` does not fit"),
+        (
+            "[client_auth]\nmode = \"maybe\"",
+            "2:8: client_auth.mode: `\"maybe\"` does not fit; write \"none\", \"optional\" or \"required\"",
+        ),
+        ("[client_auth]\nmode = \"required\"", "2:8: client_auth.roots: is missing; add it"),
+        (
+            "[client_auth]\nmode = \"optional\"\nroots = \"none.pem\"",
+            "3:9: client_auth.roots: /nowhere/none.pem does not exist",
+        ),
+        ("[[protocol]]\nid = \"h2\"\n[protocol.client_auth]", "3:1: protocol.client_auth.mode: is missing; add it"),
         (
             "ticket_lifetime = \"200h\"",
             "1:19: ticket_lifetime: `\"200h\"` does not fit; write a time from 1 second to 7 days, such as \"6h\"",

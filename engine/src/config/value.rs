@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::table::{Item, Kind, Reader};
+use super::table::{Item, Kind, Reader, Topic};
 use crate::crypto::TicketOptions;
 
 /// A value that is written in one piece.
@@ -58,6 +58,11 @@ impl<T: Default, K: Kind<T>> Kind<Option<T>> for IfAny<K> {
 
     fn show(value: &Option<T>) -> Option<String> {
         value.as_ref().and_then(K::show)
+    }
+
+    fn topics(value: &Option<T>, path: &str) -> Vec<Topic> {
+        let topics = value.as_ref().map_or_else(|| K::topics(&T::default(), path), |value| K::topics(value, path));
+        topics.into_iter().map(|topic| Topic { optional: true, ..topic }).collect()
     }
 }
 
