@@ -2,8 +2,9 @@
 
 use toml::de::DeValue;
 
-use super::table::{At, Item, Kind, Reader};
+use super::table::{Item, Kind, Reader};
 use super::value::{OFF, Scalar, integer, scalar};
+use crate::crypto::Crypto;
 use crate::engine::{Pin, Placement};
 use crate::handshake::TlsVersions;
 use crate::identity::ClientAuthMode;
@@ -34,26 +35,16 @@ impl<T: Words> Kind<T> for Choice {
     }
 }
 
-/// Whether clients show certificates, and where that is said.
-pub(super) struct Mode;
-
 impl Words for ClientAuthMode {
     const KIND: &'static str = "\"none\", \"optional\" or \"required\"";
     const WORDS: &'static [(&'static str, Self)] =
         &[("none", Self::None), ("optional", Self::Optional), ("required", Self::Required)];
 }
 
-impl Kind<(ClientAuthMode, At)> for Mode {
-    const NAME: &'static str = ClientAuthMode::KIND;
-
-    fn read(into: &mut (ClientAuthMode, At), item: &Item<'_>, reader: &mut Reader<'_>) {
-        Choice::read(&mut into.0, item, reader);
-        into.1 = item.at();
-    }
-
-    fn show(value: &(ClientAuthMode, At)) -> Option<String> {
-        Choice::show(&value.0)
-    }
+impl Words for Crypto {
+    const KIND: &'static str = "\"aws-lc\", \"batch\" or \"auto\"";
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("aws-lc", Self::AwsLc), ("batch", Self::Batch), ("auto", Self::Auto)];
 }
 
 /// TLS versions, as a list.

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::crypto::{TicketSecretError, TicketSecretExposed};
+use crate::engine::StartError;
 use crate::error::Culprit;
 use crate::identity::{IdentityError, IdentityWarning};
 
@@ -203,6 +204,8 @@ pub enum FindingKind {
     TicketSecrets(TicketSecretError),
     /// The secrets of session tickets can be read by others.
     TicketSecretsExposed(TicketSecretExposed),
+    /// The engine would not start.
+    Start(StartError),
     /// A certificate is served all the same.
     IdentityWarning(IdentityWarning),
     /// No protocol uses the certificate set.
@@ -261,6 +264,7 @@ impl fmt::Display for FindingKind {
             Self::Identity(e) => e.fmt(f),
             Self::TicketSecrets(e) => e.fmt(f),
             Self::TicketSecretsExposed(w) => w.fmt(f),
+            Self::Start(e) => e.fmt(f),
             Self::IdentityWarning(w) => w.fmt(f),
             Self::UnusedSet => f.write_str("no protocol uses this certificate set; name it in one, or remove it"),
             Self::SelfSigned => f.write_str(

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::choice::{Choice, Mode, Pinning, Versions, Words, Workers};
+use super::choice::{Choice, Pinning, Versions, Words, Workers};
 use super::table::{At, keys};
 use super::tables::{Address, FileName, Name, Named, NamedFile, NamedTables, Table, Tables};
-use super::value::{Count, Flag, IfAny, Lifetime, Positive, Required, TimeOrOff};
-use crate::crypto::TicketOptions;
+use super::value::{Count, Flag, IfAny, Lifetime, Located, Positive, Required, TimeOrOff};
+use crate::crypto::{Crypto, TicketOptions};
 use crate::engine::{Pin, Placement};
 use crate::handshake::TlsVersions;
 use crate::identity::ClientAuthMode;
@@ -24,6 +24,8 @@ pub(super) struct File {
     pub(super) fallback: Option<Named>,
     pub(super) without_alpn: Option<Named>,
     pub(super) tls_versions: TlsVersions,
+    pub(super) crypto: (Crypto, At),
+    pub(super) presign: Option<(bool, At)>,
     pub(super) tickets: usize,
     pub(super) ticket_secrets: Option<NamedFile>,
     pub(super) ticket_lifetime: Duration,
@@ -48,6 +50,8 @@ impl Default for File {
             fallback: None,
             without_alpn: None,
             tls_versions: TlsVersions::default(),
+            crypto: (Crypto::default(), At::default()),
+            presign: None,
             tickets: 1,
             ticket_secrets: None,
             ticket_lifetime: TicketOptions::default().lifetime,
@@ -79,6 +83,11 @@ keys! {
     without_alpn: IfAny<Name> ["`\"http/1.1\"` if it is served, else `\"refuse\"`"] = "The protocol for clients that \
         offer no ALPN, or `\"refuse\"`.";
     tls_versions: Versions = "The TLS versions of protocols that do not say otherwise.";
+    crypto: Located<Choice> = "`\"batch\"`: the key exchanges of a turn are computed together, where the CPU has AVX-512 \
+        IFMA; elsewhere it does not start. `\"auto\"`: the same if the CPU has it. `\"aws-lc\"`: one by one.";
+    presign: IfAny<Located<Flag>> ["true with `crypto = \"batch\"`, else false"] = "Whether the nonces of ECDSA signatures are \
+        drawn ahead in each turn: faster, but a copy of a running machine's memory (snapshot, rollback, clone) that is \
+        taken at the wrong moment and run can give the key away.";
     tickets: Count = "Session tickets after each TLS 1.3 handshake, of protocols that do not say otherwise; 0 turns \
         resumption off.";
     ticket_secrets: IfAny<FileName> ["a secret that only this process has"] = "Seals session tickets with the secrets \
@@ -181,7 +190,7 @@ pub(super) struct ClientAuth {
 
 keys! {
     ClientAuth, "Client certificates. A session resumes only where mode, roots and revocation lists are the same.";
-    mode: Required<Mode> = "`\"none\"`: clients are not asked for a certificate. `\"optional\"`: they are asked, and \
+    mode: Required<Located<Choice>> = "`\"none\"`: clients are not asked for a certificate. `\"optional\"`: they are asked, and \
         one that is shown must verify. `\"required\"`: they must show one that verifies (RFC 8446 section 4.4.2.4).";
     roots: IfAny<FileName> ["needed unless the mode is `\"none\"`"] = "The certificates (PEM) of those who vouch for \
         clients.";

@@ -60,10 +60,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::UnixTime;
 
-use crate::crypto::TicketOptions;
-use crate::engine::{Builder, Engine, Pin, Placement};
+use crate::crypto::{Crypto, TicketOptions};
+use crate::engine::{Builder, Engine, Pin, Placement, StartError};
 use crate::handshake::TlsVersions;
 use crate::http::Http;
 use crate::identity::{CertificateSet, ClientAuth};
@@ -108,6 +109,10 @@ pub struct Config {
     pub versions: TlsVersions,
     /// Session tickets after each TLS 1.3 handshake, of protocols that do not say otherwise.
     pub tickets: usize,
+    /// Whether key exchanges are computed together.
+    pub crypto: Crypto,
+    /// Whether nonces of ECDSA are drawn ahead.
+    pub presign: Option<bool>,
     /// What session tickets are sealed with, and how long they live.
     pub ticket_options: TicketOptions,
     /// Whether clients show certificates, for protocols that do not say otherwise.
@@ -188,7 +193,7 @@ impl ServedProtocol {
 
 impl Default for Config {
     fn default() -> Self {
-        resolve::resolve(file::File::default(), &mut Reader::new(Path::new(""), ""))
+        resolve::resolve(file::File::default(), None, &mut Reader::new(Path::new(""), ""))
     }
 }
 
@@ -198,7 +203,18 @@ impl Config {
     /// # Errors
     /// All that is wrong, each with its line. If the file is not TOML, only that is said.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
-        let path = path.as_ref();
+        Self::load_by(path.as_ref(), None)
+    }
+
+    /// As [`load`](Self::load), with private keys loaded by this provider, whatever the file says of `crypto`.
+    ///
+    /// # Errors
+    /// As for [`load`](Self::load).
+    pub fn load_with(path: impl AsRef<Path>, provider: &CryptoProvider) -> Result<Self, ConfigError> {
+        Self::load_by(path.as_ref(), Some(provider))
+    }
+
+    fn load_by(path: &Path, provider: Option<&CryptoProvider>) -> Result<Self, ConfigError> {
         let whole = |kind| {
             ConfigError::new(vec![Finding { file: path.to_owned(), line: 0, column: 0, key: String::new(), kind }])
         };
@@ -210,7 +226,7 @@ impl Config {
             return Err(whole(FindingKind::TooLarge));
         }
         match std::str::from_utf8(&bytes) {
-            Ok(text) => Self::parse(text, path),
+            Ok(text) => Self::parse_by(text, path, provider),
             Err(e) => {
                 let text = String::from_utf8_lossy(&bytes[..e.valid_up_to()]);
                 let at = At { offset: text.len(), key: String::new() };
@@ -224,7 +240,11 @@ impl Config {
     /// # Errors
     /// As for [`load`](Self::load).
     pub fn parse(text: &str, path: impl AsRef<Path>) -> Result<Self, ConfigError> {
-        let mut reader = Reader::new(path.as_ref(), text);
+        Self::parse_by(text, path.as_ref(), None)
+    }
+
+    fn parse_by(text: &str, path: &Path, provider: Option<&CryptoProvider>) -> Result<Self, ConfigError> {
+        let mut reader = Reader::new(path, text);
         let (document, errors) = toml::de::DeTable::parse_recoverable(text);
         for error in &errors {
             let at = At { offset: error.span().map_or(text.len(), |span| span.start), key: String::new() };
@@ -236,7 +256,7 @@ impl Config {
         }
         let mut file = file::File::default();
         reader.table(&mut file, document.get_ref(), &At::default());
-        let config = resolve::resolve(file, &mut reader);
+        let config = resolve::resolve(file, provider, &mut reader);
         if reader.findings.is_empty() { Ok(config) } else { Err(ConfigError::new(reader.findings)) }
     }
 
@@ -258,6 +278,14 @@ impl Config {
         self.certificates.is_none() && self.protocols.iter().any(|p| !self.has_own_certificates(p))
     }
 
+    /// What certificates that are added to it should load their keys by.
+    ///
+    /// # Errors
+    /// It asks for cryptography that this machine does not have.
+    pub fn provider(&self) -> Result<CryptoProvider, StartError> {
+        provider(self.crypto, self.presign)
+    }
+
     /// What an operator should know although the configuration can be used.
     #[must_use]
     pub fn warnings(&self, now: UnixTime) -> Vec<Finding> {
@@ -275,6 +303,7 @@ impl Config {
             .policy(self.policy.clone())
             .versions(self.versions)
             .tickets(self.tickets)
+            .crypto(self.crypto)
             .client_auth(self.client_auth.clone())
             .ticket_options(self.ticket_options.clone())
             .limits(self.limits.clone());
@@ -283,6 +312,9 @@ impl Config {
         }
         if let Some(shards) = self.shards {
             builder = builder.shards(shards);
+        }
+        if let Some(presign) = self.presign {
+            builder = builder.presign(presign);
         }
         if let Some(set) = &self.certificates {
             builder = builder.certificates(Arc::clone(set));
@@ -350,6 +382,19 @@ impl Config {
     pub fn path(&self) -> Option<&PathBuf> {
         self.places.file()
     }
+}
+
+fn provider(crypto: Crypto, presign: Option<bool>) -> Result<CryptoProvider, StartError> {
+    let mut builder = Engine::builder().crypto(crypto);
+    if let Some(presign) = presign {
+        builder = builder.presign(presign);
+    }
+    let batch = builder.batch()?;
+    let provider = crate::crypto::provider();
+    Ok(match batch {
+        Some(batch) => batch.provider(provider),
+        None => provider,
+    })
 }
 
 /// Sends back what comes, until the client closes.

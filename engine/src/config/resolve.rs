@@ -13,6 +13,7 @@ use super::table::{At, Reader, join, nearest};
 use super::tables::{Named, NamedFile};
 use super::{Config, Listen, ServedProtocol, WithoutAlpn};
 use crate::crypto::{TicketOptions, TicketSecrets};
+use crate::engine::StartError;
 use crate::identity::{CertificateSet, ClientAuth, ClientAuthMode, ClientRoots, Identity, IdentityError, Place};
 use crate::selection::{PROTOCOLS_MAX, Policy};
 use crate::transport::tcp::Endpoint;
@@ -23,8 +24,9 @@ const DEFAULT: &str = "default";
 const REFUSE: &str = "refuse";
 
 /// Makes a configuration of a file. What is wrong is told to `reader`; the result is of use only if nothing is.
-pub(super) fn resolve(file: File, reader: &mut Reader<'_>) -> Config {
-    let (sets, set_places) = certificate_sets(&file.certificates, reader);
+pub(super) fn resolve(file: File, provider: Option<&CryptoProvider>, reader: &mut Reader<'_>) -> Config {
+    let provider = provider.cloned().unwrap_or_else(|| provider_of(&file, reader));
+    let (sets, set_places) = certificate_sets(&file.certificates, &provider, reader);
     let protocols = protocols(&file, &sets, reader);
     for name in [&file.fallback, &file.without_alpn].into_iter().flatten() {
         registered(name, &protocols, reader);
@@ -51,6 +53,8 @@ pub(super) fn resolve(file: File, reader: &mut Reader<'_>) -> Config {
         versions: file.tls_versions,
         tickets: file.tickets,
         client_auth: file.client_auth.as_ref().map(|table| client_auth(table, reader)).unwrap_or_default(),
+        crypto: file.crypto.0,
+        presign: file.presign.map(|(presign, _)| presign),
         ticket_options,
         certificates: sets.get(DEFAULT).and_then(Clone::clone),
         protocols,
@@ -121,11 +125,27 @@ fn listen(listen: &[file::Listen], reader: &mut Reader<'_>) -> Vec<Listen> {
     all
 }
 
+/// What private keys are loaded by.
+fn provider_of(file: &File, reader: &mut Reader<'_>) -> CryptoProvider {
+    let presign = file.presign.as_ref();
+    super::provider(file.crypto.0, presign.map(|(presign, _)| *presign)).unwrap_or_else(|e| {
+        let at = match (&e, presign) {
+            (StartError::PresignWithoutBatch, Some((_, at))) => at,
+            _ => &file.crypto.1,
+        };
+        reader.wrong(at, FindingKind::Start(e));
+        crate::crypto::provider()
+    })
+}
+
 /// The sets by name, `None` for one with something wrong; and where their identities stand.
 type Sets = BTreeMap<String, Option<Arc<CertificateSet>>>;
 
-fn certificate_sets(sets: &[(Named, file::Set)], reader: &mut Reader<'_>) -> (Sets, Vec<SetPlaces>) {
-    let provider = crate::crypto::provider();
+fn certificate_sets(
+    sets: &[(Named, file::Set)],
+    provider: &CryptoProvider,
+    reader: &mut Reader<'_>,
+) -> (Sets, Vec<SetPlaces>) {
     let (mut made, mut places) = (Sets::new(), Vec::new());
     for (name, set) in sets {
         let before = reader.findings.len();
@@ -133,7 +153,7 @@ fn certificate_sets(sets: &[(Named, file::Set)], reader: &mut Reader<'_>) -> (Se
         for entry in &set.identity {
             // What is missing has been said.
             if let (Some(certificate), Some(key)) = (&entry.certificate, &entry.key) {
-                identities.extend(identity(certificate, key, &provider, reader));
+                identities.extend(identity(certificate, key, provider, reader));
                 ats.push(certificate.at.clone());
             }
         }

@@ -38,6 +38,7 @@ fn a_file_of_all_defaults_is_an_empty_file() {
 /// Another value than the default, of the same kind.
 fn other(key: &Entry) -> &'static str {
     match (key.kind, key.name) {
+        ("true or false", "presign") => "false",
         ("true or false", _) => {
             if key.default.as_deref() == Some("true") {
                 "false"
@@ -58,6 +59,7 @@ fn other(key: &Entry) -> &'static str {
         ("\"facts\", \"echo\", \"close\" or \"program\"", _) => "\"echo\"",
         ("\"any\", \"same-host\" or list of origins", _) => "[\"https://example.com\"]",
         ("\"none\", \"optional\" or \"required\"", _) => "\"required\"",
+        ("\"aws-lc\", \"batch\" or \"auto\"", _) => "\"auto\"",
         ("list of texts", _) => "[\"one\"]",
         ("address", _) => "\"127.0.0.1:7777\"",
         ("[\"1.2\", \"1.3\"], [\"1.3\"] or [\"1.2\"]", _) => "[\"1.3\"]",
@@ -192,6 +194,8 @@ fn each_mistake_has_its_place_and_its_mend() {
         ),
         ("ticket_secrets = \"none\"", "1:18: ticket_secrets: "),
         ("tls12_tickets = 1", "1:17: tls12_tickets: `1` does not fit; write true or false"),
+        ("crypto = \"fast\"", "1:10: crypto: `\"fast\"` does not fit; write \"aws-lc\", \"batch\" or \"auto\""),
+        ("presign = true\ncrypto = \"aws-lc\"", "1:11: presign: presigning is a part of batched cryptography"),
         ("limits = 1", "1:10: limits: `1` does not fit; write a table: [limits], and its keys below"),
         ("listen = \"127.0.0.1:1\"", "1:10: listen: `\"127.0.0.1:1\"` does not fit; write tables: [[listen]]"),
         (

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::table::{Item, Kind, Reader, Topic};
+use super::table::{At, Item, Kind, Reader, Topic};
 use crate::crypto::TicketOptions;
 
 /// A value that is written in one piece.
@@ -63,6 +63,22 @@ impl<T: Default, K: Kind<T>> Kind<Option<T>> for IfAny<K> {
     fn topics(value: &Option<T>, path: &str) -> Vec<Topic> {
         let topics = value.as_ref().map_or_else(|| K::topics(&T::default(), path), |value| K::topics(value, path));
         topics.into_iter().map(|topic| Topic { optional: true, ..topic }).collect()
+    }
+}
+
+/// A value with the place where it stands.
+pub(super) struct Located<K>(PhantomData<K>);
+
+impl<T, K: Kind<T>> Kind<(T, At)> for Located<K> {
+    const NAME: &'static str = K::NAME;
+
+    fn read(into: &mut (T, At), item: &Item<'_>, reader: &mut Reader<'_>) {
+        K::read(&mut into.0, item, reader);
+        into.1 = item.at();
+    }
+
+    fn show(value: &(T, At)) -> Option<String> {
+        K::show(&value.0)
     }
 }
 

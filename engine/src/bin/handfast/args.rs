@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use handfast::config::parse_duration;
+use handfast::crypto::Crypto;
 use handfast::transport::tcp::Endpoint;
 
 const EXAMPLES: &str = "\
@@ -124,6 +125,17 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_enum)]
     pub(crate) tls: Option<Tls>,
 
+    /// Compute the key exchanges of a turn together, eight for the price of two: `batch` where the CPU has AVX-512 IFMA,
+    /// else it does not start; `auto` if the CPU has it; `aws-lc` never [default: aws-lc]
+    #[arg(long, value_enum)]
+    pub(crate) crypto: Option<CryptoArg>,
+
+    /// Draw the nonces of ECDSA signatures ahead in each turn: faster, but a copy of a running machine's memory
+    /// (snapshot, rollback, clone) that is taken at the wrong moment and run can give the key away [default: on with
+    /// `--crypto batch`, else off]
+    #[arg(long, value_enum, value_name = "SWITCH")]
+    pub(crate) presign: Option<Switch>,
+
     /// Session tickets after each TLS 1.3 handshake; 0 turns resumption off [default: 1]
     #[arg(long, value_name = "N")]
     pub(crate) tickets: Option<usize>,
@@ -204,6 +216,29 @@ pub(crate) enum Prefer {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Switch {
+    On,
+    Off,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CryptoArg {
+    AwsLc,
+    Batch,
+    Auto,
+}
+
+impl From<CryptoArg> for Crypto {
+    fn from(arg: CryptoArg) -> Self {
+        match arg {
+            CryptoArg::AwsLc => Self::AwsLc,
+            CryptoArg::Batch => Self::Batch,
+            CryptoArg::Auto => Self::Auto,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Tls {
     #[value(name = "1.2")]
     V12,
@@ -268,6 +303,24 @@ mod tests {
         assert_eq!("3".parse(), Ok(Workers::Threads(3)));
         assert!("0".parse::<Workers>().is_err());
         assert!("many".parse::<Workers>().is_err());
+    }
+
+    #[test]
+    fn the_docs_say_which_key_each_option_beats() {
+        use clap::CommandFactory;
+        let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/CONFIGURATION.md");
+        let docs = std::fs::read_to_string(docs).unwrap();
+        let table = docs.split("## The command line").nth(1).and_then(|rest| rest.split("## ").next()).unwrap();
+        let command = Cli::command();
+        let serve = command.find_subcommand("serve").unwrap();
+        let options = serve.get_arguments().filter_map(clap::Arg::get_long);
+        // What is no part of a configuration.
+        for option in options.filter(|option| !["config", "stats", "help"].contains(option)) {
+            assert!(
+                table.contains(&format!("`--{option}`")),
+                "docs/CONFIGURATION.md does not say what --{option} beats"
+            );
+        }
     }
 
     #[test]

@@ -12,17 +12,20 @@ use handfast::rustls::crypto::CryptoProvider;
 use handfast::selection::Policy;
 use handfast::{Pin, Placement};
 
-use super::args::{Prefer, ProtocolArg, ServeArgs, Tls, Workers};
+use super::args::{Prefer, ProtocolArg, ServeArgs, Switch, Tls, Workers};
 use super::identities;
 use super::serve::ServeError;
 
 /// Changes `config` as the command line says; returns the certificate sets that it names.
-pub(crate) fn apply(
-    args: &ServeArgs,
-    config: &mut Config,
-    provider: &CryptoProvider,
-) -> Result<Vec<Arc<CertificateSet>>, ServeError> {
+pub(crate) fn apply(args: &ServeArgs, config: &mut Config) -> Result<Vec<Arc<CertificateSet>>, ServeError> {
     let mut sets = Vec::new();
+    if let Some(crypto) = args.crypto {
+        config.crypto = crypto.into();
+    }
+    if let Some(presign) = args.presign {
+        config.presign = Some(presign == Switch::On);
+    }
+    let provider = &config.provider().map_err(ServeError::Start)?;
     listen(args, config);
     threads(args, config);
     if let Some(prefer) = args.prefer {

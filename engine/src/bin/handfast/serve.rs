@@ -4,7 +4,8 @@ use std::fmt;
 use std::io::{self, Write};
 
 use handfast::config::ConfigError;
-use handfast::crypto::TicketSecretError;
+use handfast::crypto::batch::{Batch, Unavailable};
+use handfast::crypto::{Crypto, TicketSecretError};
 use handfast::identity::IdentityError;
 use handfast::rustls::pki_types::UnixTime;
 use handfast::transport::tcp::raise_descriptor_limit;
@@ -111,10 +112,22 @@ fn announce(engine: &Engine, fingerprint: Option<&str>) {
 
 /// The file's configuration, if there is a file, with what the command line says instead.
 fn config(args: &ServeArgs) -> Result<(Config, Option<String>), ServeError> {
-    let provider = handfast::crypto::provider();
-    let mut config =
-        args.config.as_ref().map_or_else(|| Ok(Config::default()), Config::load).map_err(ServeError::Config)?;
-    let sets = overrides::apply(args, &mut config, &provider)?;
+    let mut config = match (&args.config, args.crypto) {
+        (None, _) => Config::default(),
+        (Some(file), None) => Config::load(file).map_err(ServeError::Config)?,
+        (Some(file), Some(crypto)) => {
+            let mut chosen = Config::default();
+            chosen.crypto = crypto.into();
+            let provider = chosen.provider().map_err(ServeError::Start)?;
+            Config::load_with(file, &provider).map_err(ServeError::Config)?
+        }
+    };
+    let sets = overrides::apply(args, &mut config)?;
+    if config.crypto == Crypto::Auto
+        && let Err(e @ Unavailable::SelfTest(_)) = Batch::detect()
+    {
+        eprintln!("handfast: warning: {e}; aws-lc computes everything");
+    }
     for warning in config.warnings(UnixTime::now()) {
         eprintln!("handfast: {warning}");
     }
@@ -125,6 +138,7 @@ fn config(args: &ServeArgs) -> Result<(Config, Option<String>), ServeError> {
     }
     let mut fingerprint = None;
     if config.lacks_certificates() {
+        let provider = config.provider().map_err(ServeError::Start)?;
         let (set, its_fingerprint) = identities::self_signed(&provider)?;
         config.certificates = Some(set);
         fingerprint = Some(its_fingerprint);
