@@ -124,6 +124,38 @@ fn every_limit_says_what_happens_when_it_is_met() {
     assert!(limits > 8, "only {limits} limits found");
 }
 
+/// The fields of a struct in `text`.
+fn fields(text: &str, name: &str) -> Vec<String> {
+    let body = text.split(&format!("pub struct {name} {{")).nth(1).and_then(|t| t.split("\n}").next());
+    let names = body.expect("the struct").lines().filter_map(|l| l.trim().strip_prefix("pub ")?.split(':').next());
+    names.map(str::to_owned).collect()
+}
+
+#[test]
+fn every_limit_has_a_counter_and_a_test() {
+    let read = |path: &str| fs::read_to_string(root().join(path)).expect("a file");
+    let (limits, docs) = (read("engine/src/limits.rs"), read("docs/ARCHITECTURE.md"));
+    let counters = read("engine/src/metrics.rs") + &read("engine/src/error.rs");
+    let tests: String = ["tests", "engine/tests"].iter().flat_map(|dir| sources(dir)).map(|(_, text)| text).collect();
+    let all = fields(&limits, "Limits").into_iter().filter(|f| f != "source").chain(
+        fields(&limits, "SourceLimits").into_iter().filter(|f| !f.starts_with("prefix")).map(|f| format!("source.{f}")),
+    );
+    let mut found = 0;
+    for limit in all {
+        let mut rows = docs.lines().filter(|l| l.starts_with(&format!("| `{limit}` |"))).map(|l| l.split('|'));
+        // A WebSocket option of the same name has a shorter row.
+        let row = rows.find(|row| row.clone().count() == 7).unwrap_or_else(|| panic!("no row for {limit}"));
+        let cells: Vec<_> = row.map(str::trim).collect();
+        let named = |cell: usize| cells[cell].trim_matches('`').to_owned();
+        let (counter, test) = (named(4), named(5));
+        let counted = counters.contains(&format!("    {counter},")) || counters.contains(&format!("\"{counter}\""));
+        assert!(counted, "{limit} has no counter `{counter}`");
+        assert!(tests.contains(&format!("fn {test}")), "{limit} has no test `{test}`");
+        found += 1;
+    }
+    assert!(found > 15, "only {found} limits found");
+}
+
 #[test]
 fn files_have_one_reason_to_change() {
     for dir in ["engine/src", "loadgen/src", "bench/src", "tests"] {

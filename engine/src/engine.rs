@@ -203,7 +203,7 @@ impl Builder {
         self
     }
 
-    /// How to listen where an endpoint has no options of its own: backlog, deferred accept.
+    /// How to listen where an endpoint has no options of its own: backlog, deferred accept, PROXY protocol.
     pub fn listen_options(self, listen: ListenOptions) -> Self {
         Self { listen, ..self }
     }

@@ -50,6 +50,22 @@ pub enum Refusal {
     Reset,
     /// [`Limits::handshake_deadline`](crate::Limits::handshake_deadline) passed.
     Deadline,
+    /// [`Limits::handshakes_per_shard`](crate::Limits::handshakes_per_shard) are under way.
+    HandshakesShed,
+    /// Its source connects faster than [`SourceLimits::rate`](crate::limits::SourceLimits::rate).
+    SourceRate,
+    /// Its source has [`SourceLimits::handshakes`](crate::limits::SourceLimits::handshakes) under way.
+    SourceHandshakes,
+    /// Its source has [`SourceLimits::connections`](crate::limits::SourceLimits::connections).
+    SourceConnections,
+    /// The listener expects a PROXY protocol header, and not from there.
+    ProxyUntrusted,
+    /// The first bytes from a trusted proxy are no PROXY protocol header, or a broken one.
+    ProxyHeader,
+    /// The PROXY protocol header is larger than [`Limits::proxy_header_bytes`](crate::Limits::proxy_header_bytes).
+    ProxyTooLarge,
+    /// [`Limits::proxy_header_deadline`](crate::Limits::proxy_header_deadline) passed.
+    ProxyDeadline,
     /// No worker had room within [`Limits::hand_off_wait`](crate::Limits::hand_off_wait).
     MailboxFull,
     /// The worker that the connection was for is gone.
@@ -100,6 +116,22 @@ pub enum RefusalClass {
     Reset,
     /// See [`Refusal::Deadline`].
     Deadline,
+    /// See [`Refusal::HandshakesShed`].
+    HandshakesShed,
+    /// See [`Refusal::SourceRate`].
+    SourceRate,
+    /// See [`Refusal::SourceHandshakes`].
+    SourceHandshakes,
+    /// See [`Refusal::SourceConnections`].
+    SourceConnections,
+    /// See [`Refusal::ProxyUntrusted`].
+    ProxyUntrusted,
+    /// See [`Refusal::ProxyHeader`].
+    ProxyHeader,
+    /// See [`Refusal::ProxyTooLarge`].
+    ProxyTooLarge,
+    /// See [`Refusal::ProxyDeadline`].
+    ProxyDeadline,
     /// See [`Refusal::MailboxFull`].
     MailboxFull,
     /// See [`Refusal::WorkerGone`].
@@ -112,7 +144,7 @@ pub enum RefusalClass {
 
 impl RefusalClass {
     /// Every class, in the order of the counters.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 31] = [
         Self::PlainHttp,
         Self::Sslv2,
         Self::NotTls,
@@ -132,6 +164,14 @@ impl RefusalClass {
         Self::Vanished,
         Self::Reset,
         Self::Deadline,
+        Self::HandshakesShed,
+        Self::SourceRate,
+        Self::SourceHandshakes,
+        Self::SourceConnections,
+        Self::ProxyUntrusted,
+        Self::ProxyHeader,
+        Self::ProxyTooLarge,
+        Self::ProxyDeadline,
         Self::MailboxFull,
         Self::WorkerGone,
         Self::Draining,
@@ -161,6 +201,14 @@ impl RefusalClass {
             Self::Vanished => "vanished",
             Self::Reset => "reset",
             Self::Deadline => "deadline",
+            Self::HandshakesShed => "handshakes_shed",
+            Self::SourceRate => "source_rate",
+            Self::SourceHandshakes => "source_handshakes",
+            Self::SourceConnections => "source_connections",
+            Self::ProxyUntrusted => "proxy_untrusted",
+            Self::ProxyHeader => "proxy_header",
+            Self::ProxyTooLarge => "proxy_too_large",
+            Self::ProxyDeadline => "proxy_deadline",
             Self::MailboxFull => "mailbox_full",
             Self::WorkerGone => "worker_gone",
             Self::Draining => "draining",
@@ -173,7 +221,11 @@ impl RefusalClass {
     pub const fn culprit(self) -> Culprit {
         match self {
             Self::NoIdentity => Culprit::Config,
-            Self::MailboxFull => Culprit::Overload,
+            Self::HandshakesShed
+            | Self::SourceRate
+            | Self::SourceHandshakes
+            | Self::SourceConnections
+            | Self::MailboxFull => Culprit::Overload,
             Self::WorkerGone | Self::Draining | Self::Internal => Culprit::Local,
             _ => Culprit::Peer,
         }
@@ -199,6 +251,14 @@ impl Refusal {
             Self::Vanished => RefusalClass::Vanished,
             Self::Reset => RefusalClass::Reset,
             Self::Deadline => RefusalClass::Deadline,
+            Self::HandshakesShed => RefusalClass::HandshakesShed,
+            Self::SourceRate => RefusalClass::SourceRate,
+            Self::SourceHandshakes => RefusalClass::SourceHandshakes,
+            Self::SourceConnections => RefusalClass::SourceConnections,
+            Self::ProxyUntrusted => RefusalClass::ProxyUntrusted,
+            Self::ProxyHeader => RefusalClass::ProxyHeader,
+            Self::ProxyTooLarge => RefusalClass::ProxyTooLarge,
+            Self::ProxyDeadline => RefusalClass::ProxyDeadline,
             Self::MailboxFull => RefusalClass::MailboxFull,
             Self::WorkerGone => RefusalClass::WorkerGone,
             Self::Draining => RefusalClass::Draining,
@@ -276,6 +336,14 @@ impl fmt::Display for Refusal {
             Self::Vanished => f.write_str("the peer left before the handshake was over"),
             Self::Reset => f.write_str("the connection was reset"),
             Self::Deadline => f.write_str("the handshake deadline passed"),
+            Self::HandshakesShed => f.write_str("too many handshakes are under way"),
+            Self::SourceRate => f.write_str("its source connects too fast"),
+            Self::SourceHandshakes => f.write_str("its source has too many handshakes under way"),
+            Self::SourceConnections => f.write_str("its source has too many connections"),
+            Self::ProxyUntrusted => f.write_str("not from a trusted proxy, as this listener demands"),
+            Self::ProxyHeader => f.write_str("the first bytes are no PROXY protocol header"),
+            Self::ProxyTooLarge => f.write_str("a PROXY protocol header over the limit"),
+            Self::ProxyDeadline => f.write_str("no PROXY protocol header within its deadline"),
             Self::MailboxFull => f.write_str("no worker had room"),
             Self::WorkerGone => f.write_str("the worker is gone"),
             Self::Draining => f.write_str("the engine is shutting down"),

@@ -104,9 +104,9 @@
 //!    from it for each thread. For each accepted connection make [`Handshake::new`](handshake::Handshake::new) with
 //!    the time of accept. Deadlines are yours: nothing in here waits.
 //! 2. Show what arrived: [`offer`](handshake::Handshake::offer). [`Offered::InPlace`](handshake::Offered::InPlace):
-//!    give the same bytes to `advance`. [`Offered::Kept`](handshake::Offered::Kept): give it none. An error is the
-//!    end of the connection; [`handshake::refuse`] says what to send. Each `offer` is followed by an `advance` before
-//!    the next.
+//!    give the same bytes to `advance`, from the place that it names on. [`Offered::Kept`](handshake::Offered::Kept):
+//!    give it none. An error is the end of the connection; [`handshake::refuse`] says what to send. Each `offer` is
+//!    followed by an `advance` before the next.
 //! 3. Optional, for work that pays in batches: [`hello`](handshake::Handshake::hello) gives the ClientHello once it
 //!    is complete and not yet acted on. Show all of them to a [`Prepare`](handshake::Prepare) before the first
 //!    `advance`, and tell it when the last one is over.
@@ -159,13 +159,16 @@
 //!     }
 //!     now = now + std::time::Duration::from_micros(50);
 //!     // 2. A refusal is an error here.
-//!     let in_place = handshake.offer(&bytes, &limits)? == Offered::InPlace;
+//!     match handshake.offer(&bytes, &limits)? {
+//!         Offered::InPlace(from) => drop(bytes.drain(..from)),
+//!         Offered::Kept => bytes.clear(),
+//!     }
 //!     // 3. All of a turn together, before the first advances.
 //!     if let Some(hello) = handshake.hello(&bytes, peer) {
 //!         assert_eq!(hello.server_name(), Some("localhost"));
 //!     }
 //!     // 4.
-//!     let input = Input { bytes: if in_place { &mut bytes } else { &mut [] }, end: false };
+//!     let input = Input { bytes: &mut bytes, end: false };
 //!     let cx = Context { live: &live, limits: &limits, peer, now };
 //!     let step = handshake.advance(input, cx, &mut out);
 //!     // 5.
@@ -256,11 +259,14 @@ pub mod limits;
 pub mod metrics;
 pub mod peer;
 mod protocol;
+mod proxy;
 pub mod selection;
 pub mod shard;
 pub mod time;
 mod tls_stream;
 pub mod transport;
+#[cfg(feature = "h2")]
+mod tunnel;
 #[cfg(feature = "websocket")]
 pub mod websocket;
 #[cfg(any(feature = "h1", feature = "h2"))]
@@ -275,8 +281,10 @@ pub use error::{Culprit, Refusal};
 pub use handshake::HandshakeFacts;
 #[cfg(any(feature = "h1", feature = "h2"))]
 pub use http::Http;
+pub use ipnet::IpNet;
 pub use limits::Limits;
 pub use protocol::Protocol;
+pub use proxy::ProxyProtocol;
 pub use rustls;
 pub use shard::{Local, Mailbox, Negotiated, Parts, Stream, Worker};
 pub use tls_stream::{Backlog, TlsStream};

@@ -1,10 +1,13 @@
 //! Every limit of the engine, in one struct.
 
+use core::num::NonZeroU32;
 use core::time::Duration;
 
 /// What the engine allows; each field says what happens when it is met.
 ///
-/// What counts how often one is met is in [`Metrics`](crate::metrics::Metrics); not every limit has a counter.
+/// They hold for each shard and each worker thread. The kernel spreads connections over the shards by both addresses and
+/// both ports, so those of one source reach all of them: a host with `n` shards allows a source up to `n` times what
+/// [`source`](Self::source) says. What counts how often a limit is met is in [`Metrics`](crate::metrics::Metrics).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
@@ -13,6 +16,17 @@ pub struct Limits {
     pub connections_per_shard: usize,
     /// Connections accepted in one turn. Met: the rest wait for the next turn, which follows at once.
     pub accepts_per_turn: usize,
+    /// Handshakes under way at a time on one shard. Met: new connections are reset before anything is read from them;
+    /// those under way go on. Where [`source`](Self::source) limits anything, the last quarter is kept for sources that
+    /// have no handshake under way.
+    pub handshakes_per_shard: usize,
+    /// What one source address may have. Met: its new connections are reset before anything is read from them, or once
+    /// a proxy has named it.
+    pub source: SourceLimits,
+    /// Bytes of a PROXY protocol header. Met: reset.
+    pub proxy_header_bytes: usize,
+    /// From accept to the end of the PROXY protocol header, for connections from trusted proxies. Met: reset.
+    pub proxy_header_deadline: Duration,
     /// Bytes read from one connection in one turn. Met: the connection goes on in the next turn, after the others.
     pub read_bytes_per_turn: usize,
     /// Bytes of the records that carry a ClientHello. Met: alert `decode_error`, close.
@@ -33,6 +47,12 @@ pub struct Limits {
     pub stream_read_bytes: usize,
     /// Plaintext that a worker has written and the socket has not taken. Met: the worker's write waits.
     pub stream_write_bytes: usize,
+    /// How long a connection with a worker may go without a byte in either direction. Met: close_notify and FIN, and the
+    /// worker's stream is broken; reset, if the peer did not take what was sent before.
+    pub idle_deadline: Duration,
+    /// Records without application data (KeyUpdate, empty records, warning alerts) that a connection with a worker may
+    /// send in ten seconds. Met: reset. rustls by itself allows 32 in a row.
+    pub control_records: u32,
     /// Negotiated connections that wait for one worker thread. Met: the other workers' mailboxes are tried, then the
     /// shard stops accepting.
     pub mailbox_depth: usize,
@@ -47,6 +67,10 @@ impl Default for Limits {
         Self {
             connections_per_shard: 100_000,
             accepts_per_turn: 256,
+            handshakes_per_shard: 16_384,
+            source: SourceLimits::default(),
+            proxy_header_bytes: 4096,
+            proxy_header_deadline: Duration::from_secs(5),
             read_bytes_per_turn: 64 * 1024,
             client_hello_bytes: 16 * 1024,
             handshake_bytes: 64 * 1024,
@@ -56,9 +80,56 @@ impl Default for Limits {
             close_wait: Duration::from_secs(10),
             stream_read_bytes: 64 * 1024,
             stream_write_bytes: 64 * 1024,
+            idle_deadline: Duration::from_secs(600),
+            control_records: 128,
             mailbox_depth: 1024,
             hand_off_wait: Duration::from_secs(1),
             drain_deadline: Duration::from_secs(10),
         }
     }
+}
+
+/// What all addresses of one prefix may have together on one shard; nothing is limited unless it is set.
+///
+/// A source behind a trusted proxy is the address in the proxy's header, and the proxy itself is not limited.
+/// Unix-domain sockets have no source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SourceLimits {
+    /// Leading bits of an IPv4 address that make a source; 32, each address for itself, unless said otherwise.
+    pub prefix_v4: u8,
+    /// The same for IPv6; 64, what one customer commonly has, unless said otherwise.
+    pub prefix_v6: u8,
+    /// New connections a second. Met: reset.
+    pub rate: Option<SourceRate>,
+    /// Handshakes under way at a time. Met: reset.
+    pub handshakes: Option<NonZeroU32>,
+    /// Connections that the shard holds at a time, in all states; one that has left for a worker thread or the embedding
+    /// program no longer counts. Met: reset.
+    pub connections: Option<NonZeroU32>,
+    /// Sources without a connection whose rate is remembered. Met: the one without for longest is forgotten, and may
+    /// begin anew.
+    pub remembered: usize,
+}
+
+impl Default for SourceLimits {
+    fn default() -> Self {
+        Self { prefix_v4: 32, prefix_v6: 64, rate: None, handshakes: None, connections: None, remembered: 65_536 }
+    }
+}
+
+impl SourceLimits {
+    /// Whether anything is limited, so that sources have to be told apart.
+    pub(crate) const fn any(&self) -> bool {
+        self.rate.is_some() || self.handshakes.is_some() || self.connections.is_some()
+    }
+}
+
+/// How fast one source may connect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SourceRate {
+    /// Connections a second in the long run.
+    pub per_second: NonZeroU32,
+    /// Connections at once, after a pause.
+    pub burst: NonZeroU32,
 }

@@ -102,6 +102,25 @@ counters! {
     hellos_per_turn_max,
     /// Times that a connection met [`Limits::read_bytes_per_turn`](crate::Limits::read_bytes_per_turn).
     read_budget_met,
+    /// Polls after which connections were left waiting because of
+    /// [`Limits::accepts_per_turn`](crate::Limits::accepts_per_turn).
+    accept_budget_met,
+    /// Times that connections were found waiting because of
+    /// [`Limits::connections_per_shard`](crate::Limits::connections_per_shard).
+    connections_full,
+    /// Sources that were forgotten early because of
+    /// [`SourceLimits::remembered`](crate::limits::SourceLimits::remembered).
+    sources_forgotten,
+    /// Times that a connection was not read because of [`Limits::stream_read_bytes`](crate::Limits::stream_read_bytes).
+    stream_reads_paused,
+    /// Times that a worker waited because of [`Limits::stream_write_bytes`](crate::Limits::stream_write_bytes).
+    stream_writes_paused,
+    /// Connections that met [`Limits::close_wait`](crate::Limits::close_wait).
+    close_waited_out,
+    /// Connections that met [`Limits::idle_deadline`](crate::Limits::idle_deadline).
+    idled_out,
+    /// Connections that met [`Limits::control_records`](crate::Limits::control_records).
+    control_floods,
     /// Times that accepting was stopped because no worker had room.
     accept_pauses,
     /// Negotiated connections that were reset because the drain's deadline passed.
@@ -145,6 +164,8 @@ impl Counters {
     pub fn transport(&self, t: TransportCounters) {
         self.accepts_shed_no_descriptor.set(t.accepts_shed_no_descriptor);
         self.accepts_failed.set(t.accepts_failed);
+        self.accept_budget_met.set(t.accept_budget_met);
+        self.connections_full.set(t.connections_full);
     }
 
     /// Takes over what the prepare phase counts.

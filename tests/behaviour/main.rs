@@ -6,6 +6,8 @@ mod certificates;
 mod client_auth;
 mod hand_off;
 mod handshake;
+mod limits;
+mod proxy;
 mod reload;
 mod setup;
 mod streams;
@@ -88,4 +90,26 @@ behaviours! {
         a_reader_that_pauses_gets_all_that_a_finished_worker_wrote,
         a_worker_sleeps_spawns_and_hears_of_a_drain,
         a_drain_ends_when_the_last_connection_does;
+    limits:
+        with_enough_handshakes_under_way_new_connections_are_shed,
+        a_source_that_connects_too_fast_is_reset,
+        a_source_has_so_many_handshakes_and_connections,
+        sources_beyond_those_remembered_are_forgotten,
+        a_full_shard_and_a_full_turn_leave_connections_waiting,
+        a_turn_reads_so_much_of_one_connection,
+        a_worker_that_does_not_read_is_not_read_for,
+        a_reader_that_stopped_is_given_up,
+        a_worker_that_left_waits_for_its_reader_so_long,
+        a_connection_on_which_nothing_moves_is_ended,
+        a_drain_resets_those_who_stay,
+        a_flood_of_key_updates_is_cut_off,
+        empty_records_and_warnings_are_cut_off;
+    proxy:
+        the_client_in_the_header_is_the_peer,
+        a_selection_callback_sees_the_client_in_the_header,
+        a_header_and_a_hello_in_pieces_are_read,
+        only_listed_proxies_are_believed,
+        a_broken_a_long_and_a_late_header_are_refused,
+        after_the_header_the_handshake_has_its_own_deadline,
+        the_client_in_the_header_is_limited_and_not_the_proxy;
 }

@@ -201,6 +201,7 @@ pub(crate) fn a_client_that_does_not_close_meets_the_wait<W: World>() {
     assert_eq!(world.shard().connections(), 1);
     world.pass(wait + wait / 4);
     world.until_empty();
+    assert_eq!(world.metrics().close_waited_out, 1);
     world.until("the client sees the end", |_| {
         client.pump();
         client.peer.is_eof() || client.peer.is_reset()

@@ -27,6 +27,8 @@ pub struct Options {
     pub alpn: Vec<&'static str>,
     /// Keep sessions for resumption.
     pub resume: bool,
+    /// Let [`Sealer`](crate::records::Sealer) take the secrets.
+    pub extract: bool,
     /// The certificate that it shows when it is asked for one.
     pub certificate: Option<Arc<Made>>,
 }
@@ -41,6 +43,7 @@ impl Options {
             versions: vec![&version::TLS13, &version::TLS12],
             alpn: alpn.to_vec(),
             resume: false,
+            extract: false,
             certificate: None,
         }
     }
@@ -63,6 +66,7 @@ impl Options {
             None => config.with_no_client_auth(),
         };
         config.alpn_protocols = self.alpn.iter().map(|id| id.as_bytes().to_vec()).collect();
+        config.enable_secret_extraction = self.extract;
         config.resumption = if self.resume { Resumption::in_memory_sessions(16) } else { Resumption::disabled() };
         Arc::new(config)
     }

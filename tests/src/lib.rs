@@ -8,4 +8,5 @@ pub mod front;
 pub mod h2;
 pub mod peers;
 pub mod process;
+pub mod records;
 pub mod world;

@@ -18,6 +18,10 @@ pub enum Peer {
     GnuTlsCli,
     /// nginx, with TLS and HTTP/2.
     Nginx,
+    /// The same nginx, with its module for TCP.
+    NginxStream,
+    /// HAProxy, with TLS.
+    HaProxy,
     /// strace, which counts system calls.
     Strace,
     /// nghttp2's load generator.
@@ -43,11 +47,13 @@ impl Peer {
     pub const FULL: [Self; 2] = [Self::Chromium, Self::Testssl];
 
     /// Those of every run.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::OpenSsl,
         Self::Curl,
         Self::GnuTlsCli,
         Self::Nginx,
+        Self::NginxStream,
+        Self::HaProxy,
         Self::Strace,
         Self::H2load,
         Self::Nghttp,
@@ -64,7 +70,8 @@ impl Peer {
             Self::OpenSsl => "openssl",
             Self::Curl => "curl",
             Self::GnuTlsCli => "gnutls-cli",
-            Self::Nginx => "nginx",
+            Self::Nginx | Self::NginxStream => "nginx",
+            Self::HaProxy => "haproxy",
             Self::Strace => "strace",
             Self::H2load => "h2load",
             Self::Nghttp => "nghttp",
@@ -98,6 +105,8 @@ impl Peer {
             Self::GnuTlsCli => (&["--version"], &["gnutls-cli"]),
             Self::Strace => (&["-V"], &["strace"]),
             Self::Nginx => (&["-V"], &["http_ssl_module", "http_v2_module"]),
+            Self::NginxStream => (&["-V"], &["with-stream"]),
+            Self::HaProxy => (&["-vv"], &["HAProxy", "OpenSSL"]),
             Self::H2load => (&["--version"], &["h2load"]),
             Self::Nghttp => (&["--version"], &["nghttp"]),
             Self::Node => (&["--version"], &["v"]),
@@ -107,6 +116,9 @@ impl Peer {
             Self::Chromium => (&["--version"], &["Chromium"]),
             Self::Testssl => (&["--version"], &["testssl.sh"]),
         };
+        if self == Self::NginxStream && !Path::new(NGINX_STREAM).is_file() {
+            return Err("this nginx has no stream module".into());
+        }
         let told = told(&path, arguments).ok_or_else(|| format!("{name} does not run"))?;
         match needed.iter().find(|&&word| !told.contains(word)) {
             Some(word) => Err(format!("this {name} has no {word}")),
@@ -120,7 +132,7 @@ impl Peer {
         let arguments: &[&str] = match self {
             Self::OpenSsl => &["version"],
             Self::Curl | Self::GnuTlsCli | Self::H2load | Self::Nghttp | Self::Node | Self::Chromium => &["--version"],
-            Self::Nginx => &["-v"],
+            Self::Nginx | Self::NginxStream | Self::HaProxy => &["-v"],
             Self::Strace => &["-V"],
             Self::Python => &["-c", PACKAGES],
             // It does not say; tests/python.txt does.
@@ -171,6 +183,9 @@ impl Program {
         command
     }
 }
+
+/// Where Debian puts the module of [`Peer::NginxStream`].
+pub const NGINX_STREAM: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
 
 /// Names the packages that the tests import, with their versions.
 const PACKAGES: &str =

@@ -1,12 +1,13 @@
 //! The worlds a shard runs in: the kernel's TCP and the simulated network, behind one face, on one thread.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
+use handfast::ProxyProtocol;
 use handfast::metrics::Metrics;
 use handfast::shard::{Shard, ShardConfig};
-use handfast::transport::sim::{Faults, SimNet, SimPeer, SimTransport};
+use handfast::transport::sim::{Faults, Options, SimNet, SimPeer, SimTransport};
 use handfast::transport::tcp::{Config, Endpoint, ListenOptions, Listener, Tcp};
 use handfast::transport::{Transport, Wake};
 
@@ -37,8 +38,14 @@ pub trait World {
 
     /// A shard that listens.
     fn new(config: ShardConfig) -> Self;
+    /// A shard that listens behind proxies.
+    fn behind(proxy: ProxyProtocol, config: ShardConfig) -> Self;
     /// A new connection to it.
     fn connect(&mut self) -> Self::Peer;
+    /// A new connection to it from [`source`](Self::source) `n`.
+    fn connect_from(&mut self, n: u8) -> Self::Peer;
+    /// The address of one of many clients.
+    fn source(n: u8) -> IpAddr;
     /// The shard.
     fn shard(&mut self) -> &mut Shard<Self::T>;
 
@@ -103,22 +110,49 @@ pub struct TcpWorld {
     addr: SocketAddr,
 }
 
+impl TcpWorld {
+    fn with_options(options: &ListenOptions, config: ShardConfig) -> Self {
+        let any = Endpoint::from(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let listeners = Listener::bind(&any, options, 1).expect("a listener");
+        let Endpoint::Tcp { addr, .. } = *listeners[0].endpoint() else { unreachable!("asked for TCP") };
+        let mut tcp = Config::new(listeners);
+        tcp.connections_max = config.limits.connections_per_shard;
+        tcp.accepts_per_turn = config.limits.accepts_per_turn;
+        let transport = Tcp::new(tcp).expect("a transport");
+        Self { shard: Shard::new(transport, config), addr }
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub const fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+}
+
 impl World for TcpWorld {
     type T = Tcp;
     type Peer = TcpPeer;
 
     fn new(config: ShardConfig) -> Self {
-        let any = Endpoint::from(SocketAddr::from(([127, 0, 0, 1], 0)));
-        let listeners = Listener::bind(&any, &ListenOptions::default(), 1).expect("a listener");
-        let Endpoint::Tcp { addr, .. } = *listeners[0].endpoint() else { unreachable!("asked for TCP") };
-        let mut tcp = Config::new(listeners);
-        tcp.connections_max = config.limits.connections_per_shard;
-        let transport = Tcp::new(tcp).expect("a transport");
-        Self { shard: Shard::new(transport, config), addr }
+        Self::with_options(&ListenOptions::default(), config)
+    }
+
+    fn behind(proxy: ProxyProtocol, config: ShardConfig) -> Self {
+        let mut options = ListenOptions::default();
+        options.proxy_protocol = Some(proxy);
+        Self::with_options(&options, config)
     }
 
     fn connect(&mut self) -> TcpPeer {
         TcpPeer::connect(self.addr)
+    }
+
+    fn connect_from(&mut self, n: u8) -> TcpPeer {
+        TcpPeer::connect_from(Self::source(n), self.addr)
+    }
+
+    fn source(n: u8) -> IpAddr {
+        [127, 0, 9, n].into()
     }
 
     fn shard(&mut self) -> &mut Shard<Tcp> {
@@ -143,7 +177,23 @@ impl TcpPeer {
     /// When there is none, which fails the test.
     #[must_use]
     pub fn connect(addr: SocketAddr) -> Self {
-        let stream = TcpStream::connect(addr).expect("a connection");
+        Self::over(TcpStream::connect(addr).expect("a connection"))
+    }
+
+    /// A new connection to `addr` from another address of this machine.
+    ///
+    /// # Panics
+    /// As for [`connect`](Self::connect).
+    #[must_use]
+    pub fn connect_from(source: IpAddr, addr: SocketAddr) -> Self {
+        use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+        let fd = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+        bind(&fd, &SocketAddr::new(source, 0)).expect("an address of this machine");
+        connect(&fd, &addr).expect("a connection");
+        Self::over(fd.into())
+    }
+
+    fn over(stream: TcpStream) -> Self {
         stream.set_nodelay(true).expect("nodelay");
         stream.set_nonblocking(true).expect("non-blocking");
         Self { stream, eof: false, reset: false, early: Vec::new() }
@@ -213,10 +263,25 @@ impl SimWorld {
     /// A world with faults.
     #[must_use]
     pub fn with_faults(seed: u64, faults: Faults, config: ShardConfig) -> Self {
-        let net = SimNet::new(seed, faults);
+        Self::listening(SimNet::new(seed, faults), None, config)
+    }
+
+    fn listening(net: SimNet, proxy: Option<ProxyProtocol>, config: ShardConfig) -> Self {
         let addr = SocketAddr::from(([10, 0, 0, 1], 443));
-        let shard = Shard::new(net.listen(addr), config);
-        Self { net, shard, addr }
+        let mut transport = net.listen(addr);
+        if let Some(proxy) = proxy {
+            transport = transport.with_proxy_protocol(proxy);
+        }
+        Self { net, shard: Shard::new(transport, config), addr }
+    }
+
+    fn network(config: &ShardConfig) -> SimNet {
+        let options = Options {
+            accepts_per_turn: config.limits.accepts_per_turn,
+            connections_max: config.limits.connections_per_shard,
+            ..Options::default()
+        };
+        SimNet::with_options(1, Faults::none(), options)
     }
 
     /// The network.
@@ -231,11 +296,23 @@ impl World for SimWorld {
     type Peer = SimPeer;
 
     fn new(config: ShardConfig) -> Self {
-        Self::with_faults(1, Faults::none(), config)
+        Self::listening(Self::network(&config), None, config)
+    }
+
+    fn behind(proxy: ProxyProtocol, config: ShardConfig) -> Self {
+        Self::listening(Self::network(&config), Some(proxy), config)
     }
 
     fn connect(&mut self) -> SimPeer {
         self.net.connect(self.addr)
+    }
+
+    fn connect_from(&mut self, n: u8) -> SimPeer {
+        self.net.connect_from(SocketAddr::new(Self::source(n), 49_152), self.addr)
+    }
+
+    fn source(n: u8) -> IpAddr {
+        [10, 0, 9, n].into()
     }
 
     fn shard(&mut self) -> &mut Shard<SimTransport> {

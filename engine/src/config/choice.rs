@@ -1,5 +1,8 @@
 //! How values are written: one of several forms.
 
+use std::net::IpAddr;
+
+use ipnet::IpNet;
 use toml::de::DeValue;
 
 use super::table::{Item, Kind, Reader};
@@ -8,6 +11,7 @@ use crate::crypto::Crypto;
 use crate::engine::{Pin, Placement};
 use crate::handshake::TlsVersions;
 use crate::identity::ClientAuthMode;
+use crate::proxy::ProxyProtocol;
 use crate::websocket::Origins;
 
 /// One of some words.
@@ -141,6 +145,37 @@ impl Scalar<Pin> for Pinning {
     }
 }
 scalar!(Pinning => Pin);
+
+/// The networks of trusted proxies, or `"off"`.
+pub(super) struct Proxies;
+
+impl Scalar<Option<ProxyProtocol>> for Proxies {
+    const NAME: &'static str = "list of networks or \"off\"";
+
+    fn expected() -> String {
+        "\"off\", or a list of networks such as [\"10.0.0.0/8\", \"192.0.2.7\"]".to_owned()
+    }
+
+    fn parse(value: &DeValue<'_>) -> Option<Option<ProxyProtocol>> {
+        if value.as_str() == Some(OFF) {
+            return Some(None);
+        }
+        let network = |text: &String| text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+        let networks: Option<Vec<IpNet>> = texts(value)?.iter().map(network).collect();
+        networks.map(|networks| Some(ProxyProtocol::from_sources(networks)))
+    }
+
+    fn write(value: &Option<ProxyProtocol>) -> Option<String> {
+        Some(match value {
+            Some(proxies) => {
+                let networks: Vec<String> = proxies.sources().iter().map(ToString::to_string).collect();
+                format!("{networks:?}")
+            }
+            None => format!("\"{OFF}\""),
+        })
+    }
+}
+scalar!(Proxies => Option<ProxyProtocol>);
 
 /// A list of texts.
 pub(super) struct Texts;

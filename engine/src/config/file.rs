@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::choice::{Choice, Pinning, Versions, Words, Workers};
+use super::choice::{Choice, Pinning, Proxies, Versions, Words, Workers};
 use super::table::{At, keys};
 use super::tables::{Address, FileName, Name, Named, NamedFile, NamedTables, Table, Tables};
 use super::value::{Count, Flag, IfAny, Lifetime, Located, Positive, Required, TimeOrOff};
@@ -11,6 +11,7 @@ use crate::engine::{Pin, Placement};
 use crate::handshake::TlsVersions;
 use crate::identity::ClientAuthMode;
 use crate::limits::Limits;
+use crate::proxy::ProxyProtocol;
 use crate::transport::tcp::{Endpoint, ListenOptions};
 use crate::websocket::{self, Origins};
 use crate::worker::{http1, http2};
@@ -127,19 +128,24 @@ pub(super) struct Listen {
     pub(super) address: Option<(Endpoint, At)>,
     backlog: u32,
     defer_accept: Option<Duration>,
+    proxy_protocol: Option<ProxyProtocol>,
 }
 
 impl Default for Listen {
     fn default() -> Self {
-        let ListenOptions { backlog, defer_accept } = ListenOptions::default();
-        Self { address: None, backlog, defer_accept }
+        let ListenOptions { backlog, defer_accept, proxy_protocol } = ListenOptions::default();
+        Self { address: None, backlog, defer_accept, proxy_protocol }
     }
 }
 
 impl Listen {
     /// How to listen there.
-    pub(super) const fn options(&self) -> ListenOptions {
-        ListenOptions { backlog: self.backlog, defer_accept: self.defer_accept }
+    pub(super) fn options(&self) -> ListenOptions {
+        ListenOptions {
+            backlog: self.backlog,
+            defer_accept: self.defer_accept,
+            proxy_protocol: self.proxy_protocol.clone(),
+        }
     }
 }
 
@@ -152,6 +158,9 @@ keys! {
     defer_accept: TimeOrOff = "Linux: a connection is not reported before its first byte or this time, in whole \
         seconds, and at most `limits.handshake_deadline` (`TCP_DEFER_ACCEPT`). Good against floods, wrong for health \
         checks that only connect.";
+    proxy_protocol: Proxies = "Connections come through proxies in these networks, which say in a PROXY protocol header \
+        (version 1 or 2) who the client is; those from elsewhere come directly. On a Unix-domain socket whoever can \
+        connect is trusted.";
 }
 
 /// A certificate set.

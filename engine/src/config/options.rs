@@ -2,9 +2,9 @@
 
 use super::choice::{OriginList, Texts};
 use super::table::keys;
-use super::tables::TableOrOff;
-use super::value::{Bytes, Count, Flag, Number, Positive, Size, Time, TimeOrOff};
-use crate::limits::Limits;
+use super::tables::{Table, TableOrOff};
+use super::value::{Bytes, Count, Flag, Number, NumberOrOff, Positive, Rate, Size, Time, TimeOrOff};
+use crate::limits::{Limits, SourceLimits};
 use crate::websocket::{Deflate, KeepAlive, Options as WebSocket};
 use crate::worker::http1::Options as Http1;
 use crate::worker::http2::Options as Http2;
@@ -17,6 +17,17 @@ keys! {
         which follows at once.";
     read_bytes_per_turn: Bytes = "Bytes read from one connection in one turn. Met: the connection goes on in the \
         next turn, after the others.";
+    handshakes_per_shard: Positive = "Handshakes under way at a time on one shard. Met: new connections are reset before \
+        anything is read from them; those under way go on. Where `[limits.source]` limits anything, the last quarter is \
+        kept for sources that have no handshake under way.";
+    source: Table = "What one source address may have.";
+    proxy_header_bytes: Bytes = "Bytes of a PROXY protocol header. Met: reset.";
+    proxy_header_deadline: Time = "From accept to the end of the PROXY protocol header, for connections from trusted \
+        proxies. Met: reset.";
+    idle_deadline: Time = "How long a connection with a worker may go without a byte in either direction. Met: \
+        close_notify and FIN; reset, if the peer did not take what was sent before.";
+    control_records: Positive = "Records without application data (KeyUpdate, empty records, warning alerts) that a \
+        connection with a worker may send in ten seconds. Met: reset.";
     client_hello_bytes: Bytes = "Bytes of the records that carry a ClientHello. Met: alert `decode_error`, close.";
     handshake_bytes: Bytes = "Bytes kept of a handshake after the ClientHello that are not yet a whole message. Met: \
         close.";
@@ -39,6 +50,20 @@ keys! {
 }
 
 keys! {
+    SourceLimits, "What all addresses of one prefix may have together on one shard; nothing is limited unless it is \
+        set. A source behind a trusted proxy is the address in the proxy's header, and the proxy itself is not limited. \
+        Unix-domain sockets have no source. The kernel spreads the connections of a source over all shards.";
+    prefix_v4: Number<0, 32> = "Leading bits of an IPv4 address that make a source.";
+    prefix_v6: Number<0, 128> = "The same for IPv6; 64 is what one customer commonly has.";
+    rate: Rate = "New connections a second: `per_second` in the long run, `burst` at once after a pause. Met: reset.";
+    handshakes: NumberOrOff = "Handshakes under way at a time. Met: reset.";
+    connections: NumberOrOff = "Connections that the shard holds at a time, in all states; one that has left for a \
+        worker thread no longer counts. Met: reset.";
+    remembered: Count = "Sources without a connection whose rate is remembered. Met: the one without for longest is \
+        forgotten, and may begin anew.";
+}
+
+keys! {
     Http1, "What a connection of `http/1.1` is allowed, where `handfast` serves it itself.";
     header_read_timeout: Time = "From the end of one request, or of the handshake, to the end of the next one's \
         header section. Met: close.";
@@ -50,6 +75,8 @@ keys! {
         section ends within it.";
     write_wait: Time = "How long a write may wait for the client to take what it was sent before, after an upgrade \
         as well. Met: close.";
+    content_wait: TimeOrOff = "How long a service that reads a request's content may wait for more of it, until its \
+        answer begins. Met: the connection is closed after the answer.";
     keep_alive: Flag = "Whether a connection serves more than one request (RFC 9112 section 9.3).";
     pipeline_flush: Flag = "Whether the answers to pipelined requests (RFC 9112 section 9.3.2) leave together rather \
         than each as soon as it is there.";
@@ -86,6 +113,11 @@ keys! {
     keep_alive_timeout: Time = "How long the client may take to answer that PING. Met: GOAWAY, close.";
     write_wait: Time = "How long a write may wait for the client to take what it was sent before, whatever its \
         windows allow. Met: close.";
+    window_wait: Time = "How long content of one stream may wait for the client to open its windows (RFC 9113 section \
+        6.9), and for its turn among the other streams of a slow client, from the last time that some of it could go. \
+        Met: the stream is reset with `CANCEL`.";
+    content_wait: TimeOrOff = "How long a service that reads a request's content may wait for more of it, until its \
+        answer begins. Met: reading fails, and the stream may be reset with `CANCEL`.";
 }
 
 keys! {

@@ -46,7 +46,7 @@ fn other(key: &Entry) -> &'static str {
                 "true"
             }
         }
-        ("number", "level" | "server_window_bits" | "client_window_bits") => "9",
+        ("number", "prefix_v4" | "prefix_v6" | "level" | "server_window_bits" | "client_window_bits") => "9",
         ("number", _) => "77",
         ("size", "frame_bytes_max") => "77777",
         ("size", _) => "\"77KiB\"",
@@ -60,6 +60,9 @@ fn other(key: &Entry) -> &'static str {
         ("\"any\", \"same-host\" or list of origins", _) => "[\"https://example.com\"]",
         ("\"none\", \"optional\" or \"required\"", _) => "\"required\"",
         ("\"aws-lc\", \"batch\" or \"auto\"", _) => "\"auto\"",
+        ("number or \"off\"", _) => "7",
+        ("rate or \"off\"", _) => "{ per_second = 7, burst = 7 }",
+        ("list of networks or \"off\"", _) => "[\"10.0.0.0/8\", \"::1\"]",
         ("list of texts", _) => "[\"one\"]",
         ("address", _) => "\"127.0.0.1:7777\"",
         ("[\"1.2\", \"1.3\"], [\"1.3\"] or [\"1.2\"]", _) => "[\"1.3\"]",
@@ -196,6 +199,18 @@ fn each_mistake_has_its_place_and_its_mend() {
         ("tls12_tickets = 1", "1:17: tls12_tickets: `1` does not fit; write true or false"),
         ("crypto = \"fast\"", "1:10: crypto: `\"fast\"` does not fit; write \"aws-lc\", \"batch\" or \"auto\""),
         ("presign = true\ncrypto = \"aws-lc\"", "1:11: presign: presigning is a part of batched cryptography"),
+        (
+            "[limits.source]\nrate = 10",
+            "2:8: limits.source.rate: `10` does not fit; write a rate such as { per_second = 10, burst = 50 }, or \"off\"",
+        ),
+        (
+            "[limits.source]\nhandshakes = 0",
+            "2:14: limits.source.handshakes: `0` does not fit; write a number, at least 1",
+        ),
+        (
+            "[[listen]]\naddress = \":1\"\nproxy_protocol = [\"proxy.example\"]",
+            "3:18: listen.proxy_protocol: `[\"proxy.example\"]` does not fit; write \"off\", or a list of networks",
+        ),
         ("limits = 1", "1:10: limits: `1` does not fit; write a table: [limits], and its keys below"),
         ("listen = \"127.0.0.1:1\"", "1:10: listen: `\"127.0.0.1:1\"` does not fit; write tables: [[listen]]"),
         (

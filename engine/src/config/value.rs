@@ -1,12 +1,14 @@
 //! How values are written: numbers, sizes, times.
 
 use std::marker::PhantomData;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use toml::de::DeValue;
 
 use super::table::{At, Item, Kind, Reader, Topic};
 use crate::crypto::TicketOptions;
+use crate::limits::SourceRate;
 
 /// A value that is written in one piece.
 pub(super) trait Scalar<T> {
@@ -175,6 +177,58 @@ pub(super) struct Size<const MIN: u64, const MAX: u64>;
 pub(super) type Bytes = Size<1, { i64::MAX as u64 }>;
 
 number!(usize, u32, u8);
+
+/// A number from 1, or `"off"`.
+pub(super) struct NumberOrOff;
+
+fn non_zero(value: &DeValue<'_>) -> Option<NonZeroU32> {
+    NonZeroU32::new(integer(value)?.try_into().ok()?)
+}
+
+impl Scalar<Option<NonZeroU32>> for NumberOrOff {
+    const NAME: &'static str = "number or \"off\"";
+
+    fn expected() -> String {
+        "a number, at least 1, or \"off\"".to_owned()
+    }
+
+    fn parse(value: &DeValue<'_>) -> Option<Option<NonZeroU32>> {
+        if value.as_str() == Some(OFF) { Some(None) } else { non_zero(value).map(Some) }
+    }
+
+    fn write(value: &Option<NonZeroU32>) -> Option<String> {
+        Some(value.map_or_else(|| format!("\"{OFF}\""), |n| n.to_string()))
+    }
+}
+scalar!(NumberOrOff => Option<NonZeroU32>);
+
+/// How fast one source may connect, or `"off"`.
+pub(super) struct Rate;
+
+impl Scalar<Option<SourceRate>> for Rate {
+    const NAME: &'static str = "rate or \"off\"";
+
+    fn expected() -> String {
+        "a rate such as { per_second = 10, burst = 50 }, or \"off\"".to_owned()
+    }
+
+    fn parse(value: &DeValue<'_>) -> Option<Option<SourceRate>> {
+        if value.as_str() == Some(OFF) {
+            return Some(None);
+        }
+        let table = value.as_table().filter(|table| table.len() == 2)?;
+        let number = |name: &str| non_zero(table.get(name)?.get_ref());
+        Some(Some(SourceRate { per_second: number("per_second")?, burst: number("burst")? }))
+    }
+
+    fn write(value: &Option<SourceRate>) -> Option<String> {
+        Some(match value {
+            Some(rate) => format!("{{ per_second = {}, burst = {} }}", rate.per_second, rate.burst),
+            None => format!("\"{OFF}\""),
+        })
+    }
+}
+scalar!(Rate => Option<SourceRate>);
 
 pub(super) fn integer(value: &DeValue<'_>) -> Option<u64> {
     let integer = value.as_integer()?;

@@ -31,8 +31,10 @@ pub struct HandshakeFacts {
     /// Who the client is, by a certificate that was verified. `None` when it was not asked for one, or had none to show
     /// where that is [optional](crate::identity::ClientAuth::Optional).
     pub client: Option<Arc<ClientIdentity>>,
-    /// Where the client is.
+    /// Where the client is: the other end of the connection, or whom a trusted proxy has named.
     pub peer: PeerAddr,
+    /// The proxy that named the client ([`ProxyProtocol`](crate::ProxyProtocol)); `None` where none did.
+    pub proxy: Option<PeerAddr>,
     /// When the connection was accepted, on the shard's clock.
     pub accepted_at: Instant64,
     /// When its ClientHello was complete.
@@ -64,6 +66,7 @@ pub(super) struct Background {
     pub(super) protocol: Arc<[u8]>,
     pub(super) server_name: Option<Box<str>>,
     pub(super) peer: PeerAddr,
+    pub(super) proxy: Option<PeerAddr>,
     pub(super) accepted_at: Instant64,
     pub(super) hello_at: Instant64,
 }
@@ -86,6 +89,7 @@ impl Background {
             // A ticket brings back what the full handshake has verified.
             client: conn.peer_certificates().and_then(|c| c.first()).map(|c| Arc::new(ClientIdentity::of(c))),
             peer: self.peer,
+            proxy: self.proxy,
             accepted_at: self.accepted_at,
             hello_at: self.hello_at,
             finished_at: now,

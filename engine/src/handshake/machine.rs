@@ -1,4 +1,5 @@
-//! The handshake as a state machine over bytes: `Hello -> Negotiating -> Finished | Refused`.
+//! The handshake as a state machine over bytes: `Hello -> Negotiating -> Finished | Refused`, with `Proxy` before
+//! `Hello` where a proxy says first who the client is.
 //!
 //! It knows no socket, no clock and no randomness: time is an argument, and entropy comes from the provider in
 //! its [`Live`] configuration.
@@ -8,6 +9,7 @@ use rustls::ProtocolVersion;
 use super::facts::{Background, HandshakeFacts};
 use super::hello::{ClientHelloView, Hello, HelloReader};
 use super::live::Live;
+use super::proxy::ProxyReader;
 use super::session::Session;
 use crate::error::Refusal;
 use crate::limits::Limits;
@@ -25,7 +27,7 @@ pub struct Context<'a> {
     pub live: &'a Live,
     /// The limits.
     pub limits: &'a Limits,
-    /// Where the client is.
+    /// The other end of the connection: the client, or the proxy that speaks for it.
     pub peer: PeerAddr,
     /// The time now.
     pub now: Instant64,
@@ -45,8 +47,9 @@ pub struct Input<'a> {
 pub enum Offered {
     /// The handshake keeps them; [`Handshake::advance`] is given none.
     Kept,
-    /// They stay with the caller, who gives the same bytes to [`Handshake::advance`].
-    InPlace,
+    /// From this one on they stay with the caller, who gives the same bytes to [`Handshake::advance`]. Those before it
+    /// were a proxy's.
+    InPlace(usize),
 }
 
 /// A connection whose handshake is over.
@@ -78,12 +81,21 @@ pub enum Step {
 /// A handshake in progress.
 #[derive(Debug)]
 pub struct Handshake {
-    accepted_at: Instant64,
+    origin: Origin,
     state: State,
+}
+
+/// Where a connection comes from.
+#[derive(Clone, Copy, Debug)]
+struct Origin {
+    accepted_at: Instant64,
+    /// Whom the proxy named.
+    client: Option<PeerAddr>,
 }
 
 #[derive(Debug)]
 enum State {
+    Proxy(ProxyReader),
     Hello(Gathering),
     Negotiating(Negotiating),
 }
@@ -108,7 +120,31 @@ impl Handshake {
     /// A connection that was just accepted.
     #[must_use]
     pub fn new(accepted_at: Instant64) -> Self {
-        Self { accepted_at, state: State::Hello(Gathering::default()) }
+        Self { origin: Origin { accepted_at, client: None }, state: State::Hello(Gathering::default()) }
+    }
+
+    /// A connection that was just accepted from a trusted proxy: a PROXY protocol header comes before its first record.
+    #[must_use]
+    pub fn behind_proxy(accepted_at: Instant64) -> Self {
+        Self { state: State::Proxy(ProxyReader::default()), ..Self::new(accepted_at) }
+    }
+
+    /// Whether the PROXY protocol header has still to come.
+    #[must_use]
+    pub const fn awaits_proxy(&self) -> bool {
+        matches!(self.state, State::Proxy(_))
+    }
+
+    /// Whom the PROXY protocol header has named.
+    #[must_use]
+    pub const fn client(&self) -> Option<PeerAddr> {
+        self.origin.client
+    }
+
+    /// When the connection was accepted.
+    #[must_use]
+    pub const fn accepted_at(&self) -> Instant64 {
+        self.origin.accepted_at
     }
 
     /// Its ClientHello was acted on: protocol and configuration are chosen, and what [`Context::live`] says now does
@@ -123,7 +159,15 @@ impl Handshake {
     /// # Errors
     /// They cannot be the start of a TLS connection, or exceed the limit; [`refuse`] says what to send.
     pub fn offer(&mut self, bytes: &[u8], limits: &Limits) -> Result<Offered, Refusal> {
-        let State::Hello(g) = &mut self.state else { return Ok(Offered::InPlace) };
+        let mut taken = 0;
+        if let State::Proxy(reader) = &mut self.state {
+            let Some((client, len)) = reader.read(bytes, limits.proxy_header_bytes)? else { return Ok(Offered::Kept) };
+            self.origin.client = client;
+            self.state = State::Hello(Gathering::default());
+            taken = len;
+        }
+        let bytes = &bytes[taken..];
+        let State::Hello(g) = &mut self.state else { return Ok(Offered::InPlace(0)) };
         if g.hello.is_some() {
             debug_assert!(!g.pending.is_empty(), "a ClientHello that stayed in place was not advanced");
             g.pending.extend_from_slice(bytes);
@@ -132,7 +176,7 @@ impl Handshake {
         if g.pending.is_empty() {
             g.hello = g.reader.read(bytes, limits.client_hello_bytes)?;
             if g.hello.is_some() {
-                return Ok(Offered::InPlace);
+                return Ok(Offered::InPlace(taken));
             }
             g.pending.extend_from_slice(bytes);
         } else {
@@ -148,16 +192,18 @@ impl Handshake {
     pub fn hello<'a>(&'a self, bytes: &'a [u8], peer: PeerAddr) -> Option<ClientHelloView<'a>> {
         let State::Hello(g) = &self.state else { return None };
         let input = if g.pending.is_empty() { bytes } else { &g.pending };
-        Some(g.hello.as_ref()?.view(input, peer.ip()))
+        Some(g.hello.as_ref()?.view(input, self.origin.client.unwrap_or(peer).ip()))
     }
 
     /// Goes on with what was offered. `out` takes what must be sent.
     #[must_use]
     pub fn advance(self, input: Input<'_>, cx: Context<'_>, out: &mut Vec<u8>) -> Step {
         match self.state {
+            State::Proxy(_) if input.end => Step::Refused(Refusal::Vanished),
+            State::Proxy(_) => Step::Wait(self),
             State::Hello(g) => match g.hello {
                 Some(hello) => {
-                    let negotiating = start(hello, g.pending, self.accepted_at, input, cx, out);
+                    let negotiating = start(hello, g.pending, self.origin, input, cx, out);
                     negotiating.unwrap_or_else(|refusal| refuse(refusal, out))
                 }
                 None if input.end => Step::Refused(Refusal::Vanished),
@@ -177,7 +223,7 @@ impl Handshake {
     #[must_use]
     pub fn step(mut self, input: Input<'_>, cx: Context<'_>, out: &mut Vec<u8>) -> Step {
         match self.offer(input.bytes, cx.limits) {
-            Ok(Offered::InPlace) => self.advance(input, cx, out),
+            Ok(Offered::InPlace(from)) => self.advance(Input { bytes: &mut input.bytes[from..], ..input }, cx, out),
             Ok(Offered::Kept) => self.advance(Input { bytes: &mut [], end: input.end }, cx, out),
             Err(refusal) => refuse(refusal, out),
         }
@@ -188,14 +234,15 @@ impl Handshake {
 fn start(
     hello: Hello,
     mut pending: Vec<u8>,
-    accepted_at: Instant64,
+    origin: Origin,
     input: Input<'_>,
     cx: Context<'_>,
     out: &mut Vec<u8>,
 ) -> Result<Step, Refusal> {
+    let peer = origin.client.unwrap_or(cx.peer);
     let bytes: &mut [u8] = if pending.is_empty() { input.bytes } else { &mut pending };
     let (mut session, background) = {
-        let view = hello.view(bytes, cx.peer.ip());
+        let view = hello.view(bytes, peer.ip());
         let decision = cx.live.table().select(&view)?;
         let Some((config, id)) = cx.live.configuration(decision, view.offers(ProtocolVersion::TLSv1_3)) else {
             return Err(Refusal::Tls(rustls::Error::General("a decision outside the table".into())));
@@ -209,8 +256,9 @@ fn start(
             index: usize::from(decision.protocol),
             protocol: id.clone(),
             server_name: view.server_name().map(Into::into),
-            peer: cx.peer,
-            accepted_at,
+            peer,
+            proxy: origin.client.map(|_| cx.peer),
+            accepted_at: origin.accepted_at,
             hello_at: cx.now,
         };
         (Session::server(config.clone()).map_err(Refusal::Tls)?, background)
@@ -238,7 +286,9 @@ impl Negotiating {
         if self.session.pending_len() > cx.limits.handshake_bytes {
             return Step::Refused(Refusal::HandshakeTooLarge);
         }
-        Step::Wait(Handshake { accepted_at: self.background.accepted_at, state: State::Negotiating(self) })
+        let Background { accepted_at, peer, proxy, .. } = &self.background;
+        let origin = Origin { accepted_at: *accepted_at, client: proxy.map(|_| *peer) };
+        Step::Wait(Handshake { origin, state: State::Negotiating(self) })
     }
 }
 

@@ -9,6 +9,7 @@ pub mod hello;
 mod live;
 mod machine;
 mod prepare;
+pub mod proxy;
 mod session;
 
 pub use batched::Batched;

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use rustls::client::UnbufferedClientConnection;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{
-    ConnectionState, EncodeError, EncodeTlsData, EncryptError, InsufficientSizeError, UnbufferedStatus, WriteTraffic,
+    ConnectionState, EncodeError, EncodeTlsData, EncryptError, InsufficientSizeError, TransmitTlsData,
+    UnbufferedStatus, WriteTraffic,
 };
 use rustls::{CommonState, Error, ServerConfig};
 
@@ -57,6 +58,8 @@ mod sealed {
 pub struct Received {
     /// The peer sent close_notify: no plaintext will follow.
     pub peer_closed: bool,
+    /// Whole records that carried no application data: of the handshake, KeyUpdates, alerts, empty ones.
+    pub control_records: u32,
 }
 
 /// A TLS connection without a socket: records in, records out.
@@ -67,6 +70,8 @@ pub struct Session<C = UnbufferedServerConnection> {
     conn: Box<C>,
     /// Received bytes that rustls has not taken, in their order.
     pending: Vec<u8>,
+    /// The records at the beginning of `pending` that are whole and counted, in bytes.
+    counted: usize,
 }
 
 impl<C: Unbuffered> fmt::Debug for Session<C> {
@@ -85,11 +90,67 @@ impl Session<UnbufferedServerConnection> {
     }
 }
 
+impl Session<UnbufferedClientConnection> {
+    /// Appends the ClientHello of a client's new session to `out`, and `early` behind it as early data (RFC 8446 section
+    /// 2.3), when the configuration enables that and the session that is resumed allows it. Says how much of `early` went,
+    /// which is as much as the session allows; `None` when early data could not be offered.
+    ///
+    /// What went is lost when the server does not accept it. A client that has any accepted sends EndOfEarlyData with its
+    /// next flight, and none else does (section 4.5).
+    ///
+    /// # Errors
+    /// rustls cannot encrypt.
+    pub fn client_hello(&mut self, early: &[u8], out: &mut Vec<u8>) -> Result<Option<usize>, Error> {
+        let mut offered = None;
+        loop {
+            match self.conn.process(&mut []).state? {
+                ConnectionState::EncodeTlsData(mut data) => encode(&mut data, out)?,
+                ConnectionState::TransmitTlsData(mut sent) => {
+                    offered = early_data(&mut sent, early, out)?;
+                    sent.done();
+                }
+                _ => return Ok(offered),
+            }
+        }
+    }
+}
+
+/// A record's header, content type and tag (RFC 8446 section 5.2).
+const RECORD_OVERHEAD_BYTES: usize = 5 + 1 + 16;
+const RECORD_PLAINTEXT_BYTES_MAX: usize = 16 * 1024;
+
+/// Appends `early` as early data when it may be sent, and says how much of it.
+fn early_data(
+    hello: &mut TransmitTlsData<'_, rustls::client::ClientConnectionData>,
+    early: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<Option<usize>, Error> {
+    let Some(mut may) = hello.may_encrypt_early_data() else { return Ok(None) };
+    let (at, mut taken) = (out.len(), 0);
+    // rustls does not say how much it took, and takes it out of the allowance even when the room is too small: so each
+    // record has all the room that it can need, and what was written tells.
+    for chunk in early.chunks(RECORD_PLAINTEXT_BYTES_MAX) {
+        let end = out.len();
+        out.resize(end + chunk.len() + RECORD_OVERHEAD_BYTES, 0);
+        let Ok(written) = may.encrypt(chunk, &mut out[end..]) else {
+            out.truncate(at);
+            return Err(Error::EncryptError);
+        };
+        out.truncate(end + written);
+        let whole = written == chunk.len() + RECORD_OVERHEAD_BYTES;
+        taken += written.saturating_sub(RECORD_OVERHEAD_BYTES);
+        if !whole {
+            break;
+        }
+    }
+    Ok(Some(taken))
+}
+
 impl<C: Unbuffered> Session<C> {
     /// A session over a connection that was just made.
     #[must_use]
     pub fn new(conn: C) -> Self {
-        Self { conn: Box::new(conn), pending: Vec::new() }
+        Self { conn: Box::new(conn), pending: Vec::new(), counted: 0 }
     }
 
     /// What was negotiated, as far as it is known yet.
@@ -111,9 +172,11 @@ impl<C: Unbuffered> Session<C> {
     /// The peer broke the protocol; the alert that tells it so is in `out` already.
     pub fn receive(&mut self, input: &mut [u8], plain: &mut Vec<u8>, out: &mut Vec<u8>) -> Result<Received, Error> {
         if self.pending.is_empty() {
-            let (used, result) = pump(&mut *self.conn, input, plain, out);
+            let (whole, counted) = whole_records(input);
+            let (used, result) = pump(&mut *self.conn, input, whole, plain, out);
             if result.is_ok() {
                 self.pending.extend_from_slice(&input[used..]);
+                self.counted = counted.saturating_sub(used);
             }
             return result;
         }
@@ -135,7 +198,9 @@ impl<C: Unbuffered> Session<C> {
     }
 
     fn receive_pending(&mut self, plain: &mut Vec<u8>, out: &mut Vec<u8>) -> Result<Received, Error> {
-        let (used, result) = pump(&mut *self.conn, &mut self.pending, plain, out);
+        let (whole, counted) = whole_records(self.pending.get(self.counted..).unwrap_or_default());
+        let (used, result) = pump(&mut *self.conn, &mut self.pending, whole, plain, out);
+        self.counted = (self.counted + counted).saturating_sub(used);
         if used == self.pending.len() {
             // Idle connections are many: give the memory back.
             self.pending = Vec::new();
@@ -159,6 +224,20 @@ impl<C: Unbuffered> Session<C> {
     /// As for [`send`](Self::send).
     pub fn close(&mut self, out: &mut Vec<u8>) -> Result<(), Error> {
         self.with_traffic(out, |traffic, out| append(out, |room| traffic.queue_close_notify(room)))
+    }
+
+    /// Appends the answer to a KeyUpdate that asked for one (RFC 8446 section 4.6.3), if there was one since the last call.
+    /// [`send`](Self::send) puts it before its data; this is for a connection that has nothing to send.
+    ///
+    /// # Errors
+    /// As for [`send`](Self::send).
+    pub fn answer_key_update(&mut self, out: &mut Vec<u8>) -> Result<(), Error> {
+        // Asked to encrypt, rustls queues the answer first, and only then finds no room for the byte.
+        self.with_traffic(out, |traffic, _| match traffic.encrypt(&[0], &mut []) {
+            Ok(_) | Err(EncryptError::InsufficientSize(_)) => Ok(()),
+            Err(e) => Err(e),
+        })?;
+        self.with_traffic(out, |_, _| Ok(()))
     }
 
     fn with_traffic(
@@ -185,6 +264,7 @@ impl<C: Unbuffered> Session<C> {
                 _ => Some(Err(Error::HandshakeNotComplete)),
             };
             self.pending.drain(..discard);
+            self.counted = self.counted.saturating_sub(discard);
             if let Some(result) = result {
                 return result;
             }
@@ -192,15 +272,29 @@ impl<C: Unbuffered> Session<C> {
     }
 }
 
-/// Runs rustls over `input` until it wants more; says how many bytes it has used.
+/// How many whole records `input`, which begins with one, has, and how many bytes they are (RFC 8446 section 5.1).
+fn whole_records(input: &[u8]) -> (u32, usize) {
+    let (mut records, mut at) = (0, 0);
+    while let Some(&[_, _, _, high, low]) = input.get(at..at + 5) {
+        let end = at + 5 + usize::from(u16::from_be_bytes([high, low]));
+        if end > input.len() {
+            break;
+        }
+        (records, at) = (records + 1, end);
+    }
+    (records, at)
+}
+
+/// Runs rustls over `input`, in which `records` have become whole, until it wants more; says how many bytes it has used.
 fn pump<C: Unbuffered>(
     conn: &mut C,
     input: &mut [u8],
+    records: u32,
     plain: &mut Vec<u8>,
     out: &mut Vec<u8>,
 ) -> (usize, Result<Received, Error>) {
     let mut used = 0;
-    let mut received = Received::default();
+    let mut received = Received { peer_closed: false, control_records: records };
     loop {
         let UnbufferedStatus { discard, state, .. } = conn.process(&mut input[used..]);
         let step = match state {
@@ -212,7 +306,10 @@ fn pump<C: Unbuffered>(
             Ok(ConnectionState::ReadTraffic(mut traffic)) => loop {
                 match traffic.next_record() {
                     None => break Ok(true),
-                    Some(Ok(record)) => plain.extend_from_slice(record.payload),
+                    Some(Ok(record)) => {
+                        received.control_records = received.control_records.saturating_sub(1);
+                        plain.extend_from_slice(record.payload);
+                    }
                     Some(Err(e)) => break Err(e),
                 }
             },
@@ -316,7 +413,7 @@ mod tests {
         // Two ClientHellos with nothing in them.
         let mut record = [22, 3, 1, 0, 8, 1, 0, 0, 0, 1, 0, 0, 0];
         let (mut plain, mut out) = (Vec::new(), Vec::new());
-        let (_, result) = pump(&mut conn, &mut record, &mut plain, &mut out);
+        let (_, result) = pump(&mut conn, &mut record, 1, &mut plain, &mut out);
         assert!(matches!(result, Err(Error::InvalidMessage(_))), "{result:?}");
         assert_eq!(out, [21, 3, 3, 0, 2, 2, 50], "the alert decode_error");
     }

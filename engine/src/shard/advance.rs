@@ -9,7 +9,7 @@ use super::departures::Then;
 use super::gather::Item;
 use super::hand_off::Leaving;
 use super::reload::Serving;
-use super::slots::{Conn, Slot};
+use super::slots::{Conn, Slot, Streaming};
 use super::{Destination, Shard};
 use crate::error::{Refusal, RefusalClass};
 use crate::handshake::{Context, Finished, Handshake, Input, Session, Step, refuse};
@@ -62,6 +62,9 @@ impl<T: Transport> Shard<T> {
         let mut hellos = 0;
         for item in items {
             let Some(Slot { conn: Conn::Handshaking(handshake, _), .. }) = self.slots.get(item.conn) else { continue };
+            if item.refusal.is_some() {
+                continue;
+            }
             let peer = self.transport.peer(item.conn).unwrap_or(PeerAddr::Unix);
             if let Some(hello) = handshake.hello(&arena[item.range.clone()], peer) {
                 self.prepare.see(&hello);
@@ -130,13 +133,14 @@ impl<T: Transport> Shard<T> {
     /// The handshake is over: sends the connection where its protocol says.
     fn finished(&mut self, id: ConnId, mut slot: Slot, finished: Finished, serving: &Serving, now: Instant64) {
         self.cancel_timer(&mut slot);
+        slot.handshake_over();
         let resumed = finished.facts.resumed;
         let counter = if resumed { &self.counters.handshakes_resumed } else { &self.counters.handshakes_full };
         counter.add(1);
         match serving.destinations.get(finished.facts.index) {
             Some(Destination::Close) => self.start_closing(id, slot, finished, now),
             Some(Destination::Worker(worker)) if self.workers.is_empty() => {
-                self.start_worker(id, slot, finished, &**worker);
+                self.start_worker(id, slot, finished, &**worker, now);
             }
             Some(destination @ (Destination::Worker(_) | Destination::HandOff(_))) => {
                 if self.send(id, &mut slot, Push::Now).is_err() {
@@ -197,14 +201,24 @@ impl<T: Transport> Shard<T> {
     }
 
     /// The connection is refused; `self.out` holds what it is told.
-    pub(super) fn refused(&mut self, id: ConnId, slot: Slot, refusal: &Refusal, now: Instant64) {
+    pub(super) fn refused(&mut self, id: ConnId, mut slot: Slot, refusal: &Refusal, now: Instant64) {
         self.counters.refuse(refusal.class());
+        slot.handshake_over();
         match refusal {
             Refusal::Vanished | Refusal::Deadline => {
                 self.out.clear();
                 self.close(id, slot, Close::Graceful);
             }
-            Refusal::Reset | Refusal::MailboxFull | Refusal::WorkerGone => {
+            Refusal::Reset
+            | Refusal::MailboxFull
+            | Refusal::WorkerGone
+            | Refusal::HandshakesShed
+            | Refusal::SourceRate
+            | Refusal::SourceHandshakes
+            | Refusal::SourceConnections
+            | Refusal::ProxyHeader
+            | Refusal::ProxyTooLarge
+            | Refusal::ProxyDeadline => {
                 self.out.clear();
                 self.close(id, slot, Close::Abort);
             }
@@ -255,7 +269,12 @@ impl<T: Transport> Shard<T> {
         }
         let result = self.transport.send(id, &[IoSlice::new(slot.unsent.front())], Push::Now);
         match result {
-            Ok(n) => slot.sent(n),
+            Ok(n) => {
+                slot.sent(n);
+                if let Conn::Streaming(streaming) = &mut slot.conn {
+                    streaming.active_at = now;
+                }
+            }
             Err(_) => {
                 if let Some(slot) = self.slots.take(id) {
                     self.broken(id, slot);
@@ -271,7 +290,7 @@ impl<T: Transport> Shard<T> {
                 }
             }
             Conn::Streaming(_) if slot.unsent.len() == 0 => self.serve_posted(id, now),
-            Conn::Streaming(_) if slot.timer.is_some() => {
+            Conn::Streaming(Streaming { left: true, .. }) => {
                 if let Some(mut slot) = self.slots.take(id) {
                     self.set_timer(id, &mut slot, now + self.limits.unsent_wait);
                     self.slots.put(id, slot);

@@ -9,6 +9,7 @@ use super::services::lock;
 use super::slots::{Conn, Slot};
 use crate::error::Refusal;
 use crate::handshake::{Handshake, Offered};
+use crate::peer::PeerAddr;
 use crate::time::Instant64;
 use crate::transport::{Close, ConnId, Event, More, Recv, Transport};
 
@@ -53,11 +54,54 @@ impl<T: Transport> Shard<T> {
     }
 
     fn open(&mut self, id: ConnId, now: Instant64) {
-        let mut slot = Slot::new(Conn::Handshaking(Handshake::new(now), Rc::clone(&self.serving)));
-        let deadline = now + self.limits.handshake_deadline;
-        self.set_timer(id, &mut slot, deadline);
-        self.slots.put(id, slot);
         self.counters.opened.add(1);
+        let peer = self.transport.peer(id).unwrap_or(PeerAddr::Unix);
+        let (handshake, source, deadline) = match self.transport.proxy_protocol(id) {
+            None => (Handshake::new(now), peer.ip(), self.limits.handshake_deadline),
+            Some(proxy) if proxy.trusts(peer) => {
+                let deadline = self.limits.proxy_header_deadline.min(self.limits.handshake_deadline);
+                (Handshake::behind_proxy(now), None, deadline)
+            }
+            Some(_) => return self.turn_away(id, &Refusal::ProxyUntrusted),
+        };
+        let seat = self.admission.seat(&self.limits).and_then(|mut seat| {
+            if let Some(source) = source {
+                self.admission.place(&mut seat, source.ip(), &self.limits, now)?;
+            }
+            Ok(seat)
+        });
+        match seat {
+            Ok(seat) => {
+                let mut slot = Slot::new(Conn::Handshaking(handshake, Rc::clone(&self.serving)));
+                slot.seat = Some(seat);
+                self.set_timer(id, &mut slot, now + deadline);
+                self.slots.put(id, slot);
+            }
+            Err(refusal) => self.turn_away(id, &refusal),
+        }
+    }
+
+    /// Resets a connection of which nothing was read.
+    fn turn_away(&mut self, id: ConnId, refusal: &Refusal) {
+        self.counters.refuse(refusal.class());
+        self.transport.close(id, Close::Abort);
+        self.counters.closed.add(1);
+    }
+
+    /// The PROXY protocol header is there: its client is the source from now on, and the handshake's deadline counts.
+    fn introduce(&mut self, id: ConnId, now: Instant64) -> Result<(), Refusal> {
+        let Some(mut slot) = self.slots.take(id) else { return Ok(()) };
+        let mut placed = Ok(());
+        if let Conn::Handshaking(handshake, _) = &slot.conn {
+            let deadline = handshake.accepted_at() + self.limits.handshake_deadline;
+            let client = handshake.client().and_then(|client| client.ip());
+            if let (Some(client), Some(seat)) = (client, &mut slot.seat) {
+                placed = self.admission.place(seat, client.ip(), &self.limits, now);
+            }
+            self.set_timer(id, &mut slot, deadline);
+        }
+        self.slots.put(id, slot);
+        placed
     }
 
     fn gather_one(&mut self, id: ConnId, now: Instant64) {
@@ -78,22 +122,30 @@ impl<T: Transport> Shard<T> {
                 let mut state = lock(&s.shared.state);
                 if state.is_full() {
                     state.paused = true;
+                    self.counters.stream_reads_paused.add(1);
                     return;
                 }
             }
             Conn::Handshaking(..) | Conn::Closing(_) => {}
         }
         let mut item = self.read(id);
+        let mut introduced = false;
         if let Some(slot) = self.slots.get_mut(id) {
             slot.ended |= item.end || item.broken;
             slot.gathered = true;
             if let Conn::Handshaking(handshake, _) = &mut slot.conn {
-                match handshake.offer(&self.arena[item.range.clone()], &self.limits) {
-                    Ok(Offered::InPlace) => {}
+                let awaited = handshake.awaits_proxy();
+                let offered = handshake.offer(&self.arena[item.range.clone()], &self.limits);
+                introduced = awaited && !handshake.awaits_proxy();
+                match offered {
+                    Ok(Offered::InPlace(from)) => item.range.start += from,
                     Ok(Offered::Kept) => item.forget_bytes(&mut self.arena),
                     Err(refusal) => item.refusal = Some(refusal),
                 }
             }
+        }
+        if introduced && let Err(refusal) = self.introduce(id, now) {
+            item.refusal.get_or_insert(refusal);
         }
         self.items.push(item);
         if self.items.len() >= BATCH_ITEMS_MAX || self.arena.len() >= BATCH_BYTES_MAX {

@@ -80,7 +80,7 @@ impl<T: Transport> Shard<T> {
             let Destination::Worker(worker) = &leaving.destination else {
                 return self.refused(id, slot, &Refusal::WorkerGone, now);
             };
-            return self.start_worker(id, slot, *leaving.finished, &**worker);
+            return self.start_worker(id, slot, *leaving.finished, &**worker, now);
         };
         self.cancel_timer(&mut slot);
         let Leaving { finished, destination, since } = leaving;
@@ -198,7 +198,7 @@ impl<T: Transport> Shard<T> {
             let mut slot = Slot::new(Conn::Lingering { fin_sent: false });
             slot.ended = finished.end;
             slot.unsent.bytes = unsent;
-            self.start_worker(id, slot, finished, &*worker);
+            self.start_worker(id, slot, finished, &*worker, now);
         }
         // The rest is due at once, and no event will say so.
         self.hand_off.mail_left = true;

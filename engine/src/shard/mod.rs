@@ -5,6 +5,7 @@
 //! futures and send what they wrote; *flush* the transport. With one connection ready a batch is one, and nothing
 //! waits for company.
 
+mod admission;
 mod advance;
 mod departures;
 mod gather;
@@ -137,6 +138,7 @@ pub struct Shard<T: Transport> {
     prepare: Box<dyn Prepare>,
     counters: Arc<Counters>,
     services: Arc<Services>,
+    admission: admission::Admission,
     slots: Slots,
     timers: Wheel<ConnId>,
     draining_until: Option<Instant64>,
@@ -180,6 +182,7 @@ where
             prepare: config.prepare,
             counters: config.counters,
             services,
+            admission: admission::Admission::new(),
             slots: Slots::default(),
             timers: Wheel::new(now),
             draining_until: None,
@@ -260,6 +263,7 @@ where
         self.counters.batch(self.prepare.counters());
         self.counters.turns.add(1);
         self.counters.transport(self.transport.counters());
+        self.counters.sources_forgotten.set(self.admission.forgotten());
         Ok(())
     }
 
@@ -303,17 +307,24 @@ where
             let Some(mut slot) = self.slots.take(id) else { continue };
             slot.timer = None;
             match slot.conn {
-                Conn::Handshaking(..) => self.refused(id, slot, &Refusal::Deadline, now),
-                Conn::Closing(_) => self.close(id, slot, Close::Graceful),
+                Conn::Handshaking(ref handshake, _) => {
+                    let refusal = if handshake.awaits_proxy() { Refusal::ProxyDeadline } else { Refusal::Deadline };
+                    self.refused(id, slot, &refusal, now);
+                }
+                Conn::Closing(_) => {
+                    self.counters.close_waited_out.add(1);
+                    self.close(id, slot, Close::Graceful);
+                }
                 Conn::Lingering { fin_sent } => {
                     self.counters.lingered_out.add(1);
                     // After our FIN the transport may go on delivering without us.
                     self.close(id, slot, if fin_sent { Close::Graceful } else { Close::Abort });
                 }
-                Conn::Streaming(_) => {
+                Conn::Streaming(ref streaming) if streaming.left => {
                     self.counters.lingered_out.add(1);
                     self.close(id, slot, Close::Abort);
                 }
+                Conn::Streaming(_) => self.idle(id, slot, now),
                 Conn::HandingOff(_) => self.slots.put(id, slot),
             }
         }

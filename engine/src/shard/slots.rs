@@ -2,13 +2,16 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
+use super::admission::Seat;
 use super::hand_off::Leaving;
 use super::reload::Serving;
 use super::stream::{Ended, Shared};
 use super::timers::TimerKey;
 use crate::buffer::Buffer;
 use crate::handshake::{Handshake, Session};
+use crate::time::Instant64;
 use crate::transport::ConnId;
 
 /// The state of one connection; each owns what only it needs.
@@ -33,6 +36,35 @@ pub(super) struct Streaming {
     pub(super) closed: bool,
     /// And our FIN is sent.
     pub(super) fin_sent: bool,
+    /// Its worker has left with something unsent: the timer is that of `unsent_wait`, otherwise that of `idle_deadline`.
+    pub(super) left: bool,
+    /// When bytes last went either way.
+    pub(super) active_at: Instant64,
+    pub(super) control: ControlRecords,
+}
+
+/// Records without application data, counted by stretches of time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ControlRecords {
+    since: Instant64,
+    seen: u32,
+}
+
+impl ControlRecords {
+    const STRETCH: Duration = Duration::from_secs(10);
+
+    pub(super) const fn new(now: Instant64) -> Self {
+        Self { since: now, seen: 0 }
+    }
+
+    /// Counts `more`; whether that is still within `max`.
+    pub(super) fn count(&mut self, more: u32, max: u32, now: Instant64) -> bool {
+        if now.since(self.since) >= Self::STRETCH {
+            *self = Self::new(now);
+        }
+        self.seen = self.seen.saturating_add(more);
+        self.seen <= max
+    }
 }
 
 impl Drop for Streaming {
@@ -51,11 +83,20 @@ pub(super) struct Slot {
     pub(super) ended: bool,
     /// It is in the batch that is being gathered.
     pub(super) gathered: bool,
+    /// Its place among the connections that were accepted here; one that was taken in has none.
+    pub(super) seat: Option<Seat>,
 }
 
 impl Slot {
     pub(super) fn new(conn: Conn) -> Self {
-        Self { conn, unsent: Buffer::default(), timer: None, ended: false, gathered: false }
+        Self { conn, unsent: Buffer::default(), timer: None, ended: false, gathered: false, seat: None }
+    }
+
+    /// The connection is no longer in its handshake.
+    pub(super) fn handshake_over(&mut self) {
+        if let Some(seat) = &mut self.seat {
+            seat.handshake_over();
+        }
     }
 
     /// The transport has taken `n` bytes of what was unsent.

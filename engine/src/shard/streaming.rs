@@ -5,7 +5,7 @@ use std::task::Waker;
 
 use super::gather::Item;
 use super::services::lock;
-use super::slots::{Conn, Slot, Streaming};
+use super::slots::{Conn, ControlRecords, Slot, Streaming};
 use super::stream::{Ended, Left, Shared, Stream};
 use super::{Shard, Worker, advance};
 use crate::error::Refusal;
@@ -15,7 +15,14 @@ use crate::transport::{Close, ConnId, Push, Transport};
 
 impl<T: Transport> Shard<T> {
     /// Gives a negotiated connection to a worker here. Session tickets in `self.out` leave with its first bytes.
-    pub(super) fn start_worker(&mut self, id: ConnId, mut slot: Slot, finished: Finished, worker: &dyn Worker) {
+    pub(super) fn start_worker(
+        &mut self,
+        id: ConnId,
+        mut slot: Slot,
+        finished: Finished,
+        worker: &dyn Worker,
+        now: Instant64,
+    ) {
         let Finished { session, facts, received, peer_closed, end } = finished;
         let shared = Shared::new(&self.services, id, received, &self.limits);
         if peer_closed {
@@ -24,7 +31,16 @@ impl<T: Transport> Shard<T> {
             shared.end(Ended::Truncated);
         }
         slot.unsent.bytes.append(&mut self.out);
-        slot.conn = Conn::Streaming(Streaming { session, shared: Arc::clone(&shared), closed: false, fin_sent: false });
+        slot.conn = Conn::Streaming(Streaming {
+            session,
+            shared: Arc::clone(&shared),
+            closed: false,
+            fin_sent: false,
+            left: false,
+            active_at: now,
+            control: ControlRecords::new(now),
+        });
+        self.set_timer(id, &mut slot, now + self.limits.idle_deadline);
         self.slots.put(id, slot);
         let stream = Stream::new(shared, Arc::new(facts));
         let start = std::panic::AssertUnwindSafe(|| worker.start(stream));
@@ -40,8 +56,17 @@ impl<T: Transport> Shard<T> {
         let Some(slot) = self.slots.get_mut(id) else { return };
         slot.gathered = false;
         let Conn::Streaming(streaming) = &mut slot.conn else { return };
-        let heard = if item.broken { Ok(()) } else { decrypt(streaming, item.end, bytes, &mut self.out) };
-        if heard.is_ok() && !item.broken {
+        streaming.active_at = now;
+        let heard = if item.broken { Ok(0) } else { decrypt(streaming, item.end, bytes, &mut self.out) };
+        let mut broken = item.broken;
+        if let Ok(control) = heard
+            && !streaming.control.count(control, self.limits.control_records, now)
+        {
+            self.counters.control_floods.add(1);
+            self.out.clear();
+            broken = true;
+        }
+        if heard.is_ok() && !broken {
             let sent = advance::send(&mut self.transport, &mut self.out, id, slot, Push::Now);
             if sent.is_ok() {
                 return;
@@ -57,7 +82,7 @@ impl<T: Transport> Shard<T> {
 
     /// A worker has read, written, shut down or left: does what follows from it.
     pub(super) fn serve_posted(&mut self, id: ConnId, now: Instant64) {
-        let served = self.serve_in_place(id);
+        let served = self.serve_in_place(id, now);
         if served == Served::Stays {
             return;
         }
@@ -66,6 +91,9 @@ impl<T: Transport> Shard<T> {
             Served::Broken => self.broken(id, slot),
             Served::Waits => {
                 let mut slot = slot;
+                if let Conn::Streaming(streaming) = &mut slot.conn {
+                    streaming.left = true;
+                }
                 self.set_timer(id, &mut slot, now + self.limits.unsent_wait);
                 self.slots.put(id, slot);
             }
@@ -73,7 +101,24 @@ impl<T: Transport> Shard<T> {
         }
     }
 
-    fn serve_in_place(&mut self, id: ConnId) -> Served {
+    /// Nothing has moved on a connection since `idle_deadline` was set, or less than it is ago.
+    pub(super) fn idle(&mut self, id: ConnId, mut slot: Slot, now: Instant64) {
+        let Conn::Streaming(streaming) = &mut slot.conn else { return self.slots.put(id, slot) };
+        let until = streaming.active_at + self.limits.idle_deadline;
+        if now < until {
+            self.set_timer(id, &mut slot, until);
+            return self.slots.put(id, slot);
+        }
+        self.counters.idled_out.add(1);
+        let told = streaming.closed || streaming.session.close(&mut self.out).is_ok();
+        if !told || slot.unsent.len() > 0 {
+            self.out.clear();
+            return self.close(id, slot, Close::Abort);
+        }
+        self.last_words(id, slot, now);
+    }
+
+    fn serve_in_place(&mut self, id: ConnId, now: Instant64) -> Served {
         let Some(slot) = self.slots.get_mut(id) else { return Served::Stays };
         loop {
             let Conn::Streaming(streaming) = &mut slot.conn else { return Served::Stays };
@@ -82,9 +127,13 @@ impl<T: Transport> Shard<T> {
             if asked.resume {
                 self.again.push(id);
             }
+            self.counters.stream_writes_paused.add(u64::from(asked.waited));
             if result.is_err() || asked.left == Some(Left::Panicked) {
                 self.out.clear();
                 return Served::Broken;
+            }
+            if !self.out.is_empty() {
+                streaming.active_at = now;
             }
             let closed = streaming.closed;
             let push = if closed { Push::BeforeClose } else { Push::Now };
@@ -151,8 +200,9 @@ fn send_all<T: Transport>(
     Ok(())
 }
 
-/// Gives the worker what `bytes` carry, and word of the end when they have it or `end` says so.
-fn decrypt(streaming: &mut Streaming, end: bool, bytes: &mut [u8], out: &mut Vec<u8>) -> Result<(), rustls::Error> {
+/// Gives the worker what `bytes` carry, and word of the end when they have it or `end` says so. The number is that of
+/// the records that carried nothing.
+fn decrypt(streaming: &mut Streaming, end: bool, bytes: &mut [u8], out: &mut Vec<u8>) -> Result<u32, rustls::Error> {
     let (reader, result) = {
         let mut state = lock(&streaming.shared.state);
         let before = state.inbound.len();
@@ -160,12 +210,13 @@ fn decrypt(streaming: &mut Streaming, end: bool, bytes: &mut [u8], out: &mut Vec
         (if state.inbound.len() > before { state.reader.take() } else { None }, result)
     };
     reader.into_iter().for_each(Waker::wake);
-    if result?.peer_closed {
+    let received = result?;
+    if received.peer_closed {
         streaming.shared.end(Ended::Clean);
     } else if end {
         streaming.shared.end(Ended::Truncated);
     }
-    Ok(())
+    Ok(received.control_records)
 }
 
 /// What a worker asks of the shard.
@@ -175,6 +226,8 @@ struct Asked {
     resume: bool,
     /// There was no room for all that it has to send.
     more: bool,
+    /// It waited for room to write.
+    waited: bool,
 }
 
 /// Takes what the worker has written, as far as there is room, and its end.
@@ -197,7 +250,7 @@ fn encrypt(streaming: &mut Streaming, room: bool, out: &mut Vec<u8>) -> (Asked, 
     }
     let writer = if state.room_to_write() > 0 { state.writer.take() } else { None };
     let more = !room && (state.outbound.len() > 0 || state.shut || state.left.is_some());
-    let asked = Asked { left: state.left, resume, more };
+    let asked = Asked { left: state.left, resume, more, waited: writer.is_some() };
     drop(state);
     writer.into_iter().for_each(Waker::wake);
     (asked, result)

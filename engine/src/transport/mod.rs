@@ -26,6 +26,7 @@ pub use socket::Socket;
 pub use crate::peer::PeerAddr;
 
 use crate::limits::Limits;
+use crate::proxy::ProxyProtocol;
 use crate::time::Instant64;
 
 /// What became ready on one connection.
@@ -97,6 +98,10 @@ pub struct TransportCounters {
     pub accepts_shed_no_descriptor: u64,
     /// Accepts that failed for another reason (the peer was gone, a limit of the kernel's).
     pub accepts_failed: u64,
+    /// Polls that left connections waiting because they had accepted as many as a turn may.
+    pub accept_budget_met: u64,
+    /// Times that connections were found waiting when the transport held as many as it may.
+    pub connections_full: u64,
 }
 
 /// Wakes a transport's [`poll`](Transport::poll) from another thread.
@@ -178,6 +183,12 @@ pub trait Transport: Sized {
 
     /// Where the peer is; `None` for a connection that is closed already.
     fn peer(&self, conn: ConnId) -> Option<PeerAddr>;
+
+    /// Whose PROXY protocol header comes first on a connection that was accepted; `None` where none does.
+    fn proxy_protocol(&self, conn: ConnId) -> Option<&ProxyProtocol> {
+        let _ = conn;
+        None
+    }
 
     /// What it has counted.
     fn counters(&self) -> TransportCounters;

@@ -122,7 +122,7 @@ impl Server {
         let mut handshakes = Vec::with_capacity(hellos.len());
         for hello in hellos.iter() {
             let mut handshake = Handshake::new(now);
-            if handshake.offer(hello, limits)? != Offered::InPlace {
+            if handshake.offer(hello, limits)? != Offered::InPlace(0) {
                 return Err("a ClientHello in one piece was kept".into());
             }
             handshakes.push(handshake);

@@ -124,6 +124,11 @@ impl Net {
             if !self.hosts[host].accepting {
                 return;
             }
+            if self.hosts[host].conns.len() >= self.options.connections_max {
+                let waiting = !self.hosts[host].backlog.is_empty();
+                self.hosts[host].counters.connections_full += u64::from(waiting);
+                return;
+            }
             let Some(link) = self.hosts[host].backlog.pop_front() else { return };
             self.hosts[host].waiting -= 1;
             if self.rng.one_in(self.faults.accept_errors_one_in) {
@@ -143,6 +148,8 @@ impl Net {
             let ready = Ready { accepted: true, readable: end.has_news(), writable: false, read_closed };
             events.push(Event { conn, ready });
         }
+        let waiting = !self.hosts[host].backlog.is_empty();
+        self.hosts[host].counters.accept_budget_met += u64::from(waiting);
     }
 
     fn link_of(&self, host: usize, conn: ConnId) -> io::Result<(LinkId, Side)> {

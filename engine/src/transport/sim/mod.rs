@@ -50,6 +50,7 @@ use super::{
     Close, ConnId, Event, More, PeerAddr, Push, Ready, Recv, Slab, Socket, Transport, TransportCounters, Wake,
 };
 use crate::limits::Limits;
+use crate::proxy::ProxyProtocol;
 use crate::time::Instant64;
 use host::Host;
 use net::Net;
@@ -65,6 +66,8 @@ pub struct Options {
     pub backlog: usize,
     /// Connections that one poll accepts. Met: the rest wait for the next.
     pub accepts_per_turn: usize,
+    /// Connections that one transport holds. Met: the rest wait until one has closed.
+    pub connections_max: usize,
     /// A connection is accepted only once its first byte or its FIN is there.
     pub defer_accept: bool,
 }
@@ -76,6 +79,7 @@ impl Default for Options {
             window: 64 * 1024,
             backlog: 4096,
             accepts_per_turn: 256,
+            connections_max: usize::MAX,
             defer_accept: false,
         }
     }
@@ -114,7 +118,7 @@ impl SimNet {
     fn host(&self, addr: SocketAddr, listening: bool) -> SimTransport {
         let hosts = &mut self.0.borrow_mut().hosts;
         hosts.push(Host::new(addr, listening));
-        SimTransport { net: Rc::clone(&self.0), host: hosts.len() - 1, scratch: Vec::new() }
+        SimTransport { net: Rc::clone(&self.0), host: hosts.len() - 1, scratch: Vec::new(), proxy_protocol: None }
     }
 
     /// A connection to `to` whose near end the caller drives by hand; each has an address of its own.
@@ -183,9 +187,17 @@ pub struct SimTransport {
     host: usize,
     /// What `recv` lends; outside the net, so that the borrower may use the net.
     scratch: Vec<u8>,
+    proxy_protocol: Option<ProxyProtocol>,
 }
 
 impl SimTransport {
+    /// The same, with a listener behind proxies.
+    #[must_use]
+    pub fn with_proxy_protocol(mut self, proxy_protocol: ProxyProtocol) -> Self {
+        self.proxy_protocol = Some(proxy_protocol);
+        self
+    }
+
     /// The address it was made with.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
@@ -277,6 +289,10 @@ impl Transport for SimTransport {
 
     fn peer(&self, conn: ConnId) -> Option<PeerAddr> {
         self.net.borrow().peer_addr(self.host, conn).map(PeerAddr::Ip)
+    }
+
+    fn proxy_protocol(&self, _: ConnId) -> Option<&ProxyProtocol> {
+        self.proxy_protocol.as_ref()
     }
 
     fn counters(&self) -> TransportCounters {

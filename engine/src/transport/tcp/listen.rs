@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
+use crate::proxy::ProxyProtocol;
+
 /// Where to listen.
 ///
 /// As text: `127.0.0.1:443`, `[::1]:443`, `[::]:443,v6only=off` (IPv4 as well) or `unix:/run/handfast.sock`.
@@ -102,11 +104,13 @@ pub struct ListenOptions {
     /// Linux: a connection is not reported before its first byte or this time (rounded up to seconds). Good against
     /// floods, wrong for health checks that only connect. `None` turns it off.
     pub defer_accept: Option<Duration>,
+    /// Connections come through proxies, which say in a PROXY protocol header who the client is. `None`: directly.
+    pub proxy_protocol: Option<ProxyProtocol>,
 }
 
 impl Default for ListenOptions {
     fn default() -> Self {
-        Self { backlog: 4096, defer_accept: Some(Duration::from_secs(5)) }
+        Self { backlog: 4096, defer_accept: Some(Duration::from_secs(5)), proxy_protocol: None }
     }
 }
 
@@ -174,6 +178,7 @@ impl Drop for SocketFile {
 pub struct Listener {
     fd: OwnedFd,
     endpoint: Endpoint,
+    proxy_protocol: Option<ProxyProtocol>,
     _file: Option<Arc<SocketFile>>,
 }
 
@@ -198,6 +203,10 @@ impl Listener {
     #[must_use]
     pub const fn endpoint(&self) -> &Endpoint {
         &self.endpoint
+    }
+
+    pub(super) const fn proxy_protocol(&self) -> Option<&ProxyProtocol> {
+        self.proxy_protocol.as_ref()
     }
 
     pub(super) const fn fd(&self) -> &OwnedFd {
@@ -231,7 +240,13 @@ fn bind_tcp(addr: SocketAddr, v6only: bool, options: &ListenOptions, copies: usi
         sockets.push(sockets[0].try_clone()?);
     }
     let endpoint = Endpoint::Tcp { addr, v6only };
-    Ok(sockets.into_iter().map(|s| Listener { fd: s.into(), endpoint: endpoint.clone(), _file: None }).collect())
+    let listener = |s: Socket| Listener {
+        fd: s.into(),
+        endpoint: endpoint.clone(),
+        proxy_protocol: options.proxy_protocol.clone(),
+        _file: None,
+    };
+    Ok(sockets.into_iter().map(listener).collect())
 }
 
 fn tcp_socket(addr: SocketAddr, v6only: bool) -> io::Result<Socket> {
@@ -277,6 +292,7 @@ fn bind_unix(path: &Path, options: &ListenOptions, copies: usize) -> io::Result<
             Ok(Listener {
                 fd: fd.as_fd().try_clone_to_owned()?,
                 endpoint: Endpoint::Unix(path.to_owned()),
+                proxy_protocol: options.proxy_protocol.clone(),
                 _file: Some(Arc::clone(&file)),
             })
         })

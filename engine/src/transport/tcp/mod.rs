@@ -26,6 +26,7 @@ use super::{
     Close, ConnId, Event, More, PeerAddr, Push, Ready, Recv, Slab, Socket, Transport, TransportCounters, Wake,
 };
 use crate::limits::Limits;
+use crate::proxy::ProxyProtocol;
 use crate::time::Instant64;
 
 const WAKE: Token = Token(usize::MAX);
@@ -92,6 +93,8 @@ enum End {
 struct Conn {
     fd: OwnedFd,
     peer: PeerAddr,
+    /// Which of the listeners accepted it.
+    listener: Option<u16>,
     interests: Interests,
     /// A send came back short and nobody was told yet that there is room.
     wants_writable: bool,
@@ -185,6 +188,9 @@ impl Tcp {
             }
             self.accept_rests_until = None;
         }
+        if self.listeners.iter().all(|l| !l.ready) {
+            return;
+        }
         let mut budget = self.accepts_per_turn;
         for i in 0..self.listeners.len() {
             while self.listeners[i].ready && budget > 0 && self.conns.len() < self.connections_max {
@@ -209,6 +215,9 @@ impl Tcp {
                 }
             }
         }
+        let left = self.listeners.iter().any(|l| l.ready);
+        self.counters.accept_budget_met += u64::from(left && budget == 0);
+        self.counters.connections_full += u64::from(left && self.conns.len() >= self.connections_max);
     }
 
     fn accept_one(&mut self, listener: usize) -> Result<Option<ConnId>, Errno> {
@@ -226,7 +235,7 @@ impl Tcp {
                 None => return Err(Errno::CONNABORTED),
             }
         };
-        Ok(Some(self.insert(fd, peer)))
+        Ok(Some(self.insert(fd, peer, u16::try_from(listener).ok())))
     }
 
     /// No descriptor is left: gives the spare one up to take a connection off the backlog and close it, so that
@@ -249,8 +258,8 @@ impl Tcp {
         self.accept_rests_until = Some(self.now() + ACCEPT_REST);
     }
 
-    fn insert(&mut self, fd: OwnedFd, peer: PeerAddr) -> ConnId {
-        let conn = Conn { fd, peer, interests: Interests::None, wants_writable: false, end: End::Open };
+    fn insert(&mut self, fd: OwnedFd, peer: PeerAddr, listener: Option<u16>) -> ConnId {
+        let conn = Conn { fd, peer, listener, interests: Interests::None, wants_writable: false, end: End::Open };
         let id = self.conns.insert(conn);
         self.fresh.push(id);
         id
@@ -265,6 +274,7 @@ impl Tcp {
             if token.0 > LISTENER_LAST - LISTENERS_MAX {
                 if let Some(l) = self.listeners.get_mut(LISTENER_LAST - token.0) {
                     l.ready = true;
+                    self.counters.connections_full += u64::from(self.conns.len() >= self.connections_max);
                 }
                 continue;
             }
@@ -441,7 +451,7 @@ impl Transport for Tcp {
             Err(e) if e.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => {}
             Err(e) => return Err(e),
         }
-        let id = self.insert(socket.into(), PeerAddr::Ip(to));
+        let id = self.insert(socket.into(), PeerAddr::Ip(to), None);
         if let Some(conn) = self.conns.get_mut(id) {
             conn.wants_writable = true;
         }
@@ -450,7 +460,7 @@ impl Transport for Tcp {
 
     fn adopt(&mut self, socket: Socket) -> io::Result<ConnId> {
         let (fd, peer) = socket.into_fd();
-        Ok(self.insert(fd, peer))
+        Ok(self.insert(fd, peer, None))
     }
 
     fn release(&mut self, id: ConnId) -> Option<Socket> {
@@ -468,6 +478,11 @@ impl Transport for Tcp {
 
     fn peer(&self, id: ConnId) -> Option<PeerAddr> {
         self.conns.get(id).map(|c| c.peer)
+    }
+
+    fn proxy_protocol(&self, id: ConnId) -> Option<&ProxyProtocol> {
+        let listener = self.conns.get(id)?.listener?;
+        self.listeners.get(usize::from(listener))?.listener.proxy_protocol()
     }
 
     fn counters(&self) -> TransportCounters {

@@ -1,0 +1,375 @@
+//! Limits on who may connect, on what goes on after the handshake, and how each is counted.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use handfast::Stream;
+use handfast::error::RefusalClass;
+use handfast::limits::{Limits, SourceRate};
+use handfast::rustls::{CipherSuite, version};
+use handfast::shard::Control;
+use handfast_tests::client::{Options, Tls};
+use handfast_tests::records::Sealer;
+use handfast_tests::world::{Peer, World};
+use tokio::io::AsyncWriteExt;
+
+use crate::setup::{closing, serving};
+
+async fn echo(mut stream: Stream) {
+    while let Ok(bytes) = stream.received().await {
+        if bytes.is_empty() || stream.write_all(&bytes).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn number(n: u32) -> NonZeroU32 {
+    n.try_into().expect("a number that is not zero")
+}
+
+/// A world with these limits, and options for its clients.
+fn limited<W: World>(change: impl FnOnce(&mut Limits)) -> (W, Options) {
+    let (mut config, options, _) = closing();
+    change(&mut config.limits);
+    (W::new(config), options)
+}
+
+/// A connection with the beginning of a ClientHello on it.
+fn half_open<W: World>(world: &mut W, source: u8) -> W::Peer {
+    let mut peer = world.connect_from(source);
+    peer.send(&[22, 3, 1]);
+    peer
+}
+
+fn handshake<W: World>(world: &mut W, options: &Options, source: u8) -> Tls<W::Peer> {
+    let mut client = Tls::new(world.connect_from(source), &options.config(), "localhost");
+    client.handshake(world).expect("a handshake");
+    client
+}
+
+/// A connection from `source` is reset, and counted as `class`.
+fn turned_away<W: World>(world: &mut W, source: u8, class: RefusalClass) {
+    let before = world.metrics().refused(class);
+    let mut peer = half_open(world, source);
+    world.until("it is reset", |_| peer.is_reset());
+    assert_eq!(world.metrics().refused(class), before + 1, "{:?}", world.metrics());
+}
+
+pub(crate) fn with_enough_handshakes_under_way_new_connections_are_shed<W: World>() {
+    let (mut world, options) = limited::<W>(|l| l.handshakes_per_shard = 3);
+    let mut first = Tls::new(world.connect_from(1), &options.config(), "localhost");
+    let hello = first.outgoing();
+    first.peer.send(&hello[..10]);
+    let held: Vec<_> = (2..4).map(|source| half_open(&mut world, source)).collect();
+    world.until("all three are accepted", |w| w.shard().connections() == 3);
+    turned_away(&mut world, 4, RefusalClass::HandshakesShed);
+    // The half-done ones stay, and what ends makes room.
+    first.peer.send(&hello[10..]);
+    first.handshake(&mut world).expect("the oldest goes on");
+    world.until("it is counted", |w| w.metrics().handshakes() == 1);
+    handshake(&mut world, &options, 4);
+    drop((first, held));
+    world.until_empty();
+}
+
+pub(crate) fn a_source_that_connects_too_fast_is_reset<W: World>() {
+    let rate = SourceRate { per_second: number(2), burst: number(2) };
+    let (mut world, options) = limited::<W>(|l| l.source.rate = Some(rate));
+    let held = [handshake(&mut world, &options, 1), handshake(&mut world, &options, 1)];
+    turned_away(&mut world, 1, RefusalClass::SourceRate);
+    handshake(&mut world, &options, 2);
+    world.pass(Duration::from_millis(550));
+    handshake(&mut world, &options, 1);
+    drop(held);
+    world.until_empty();
+}
+
+pub(crate) fn a_source_has_so_many_handshakes_and_connections<W: World>() {
+    let (mut world, options) = limited::<W>(|l| {
+        l.source.handshakes = Some(number(2));
+        l.source.connections = Some(number(3));
+        l.close_wait = Duration::from_secs(5);
+    });
+    let first = handshake(&mut world, &options, 1);
+    world.until("it is counted", |w| w.metrics().handshakes() == 1);
+    let held = [half_open(&mut world, 1), half_open(&mut world, 1)];
+    world.until("they are accepted", |w| w.shard().connections() == 3);
+    turned_away(&mut world, 1, RefusalClass::SourceConnections);
+    first.peer.reset();
+    world.until("one has ended", |w| w.shard().connections() == 2);
+    turned_away(&mut world, 1, RefusalClass::SourceHandshakes);
+    handshake(&mut world, &options, 2);
+    drop(held);
+    world.until_empty();
+    handshake(&mut world, &options, 1);
+}
+
+pub(crate) fn sources_beyond_those_remembered_are_forgotten<W: World>() {
+    let rate = SourceRate { per_second: number(1), burst: number(1) };
+    let (mut world, options) = limited::<W>(|l| {
+        l.source.rate = Some(rate);
+        l.source.remembered = 2;
+    });
+    for source in 1..6 {
+        let mut client = handshake(&mut world, &options, source);
+        client.close();
+        world.until_empty();
+    }
+    assert_eq!(world.metrics().sources_forgotten, 3);
+    turned_away(&mut world, 5, RefusalClass::SourceRate);
+    handshake(&mut world, &options, 1);
+}
+
+pub(crate) fn a_full_shard_and_a_full_turn_leave_connections_waiting<W: World>() {
+    let (mut world, options) = limited::<W>(|l| {
+        l.connections_per_shard = 4;
+        l.accepts_per_turn = 2;
+    });
+    let held: Vec<_> = (1..6).map(|source| half_open(&mut world, source)).collect();
+    world.until("the shard is full", |w| w.shard().connections() == 4 && w.metrics().connections_full > 0);
+    assert!(world.metrics().accept_budget_met > 0, "{:?}", world.metrics());
+    for _ in 0..20 {
+        world.turn();
+    }
+    assert_eq!(world.shard().connections(), 4);
+    drop(held);
+    world.until("the fifth had its turn", |w| w.metrics().closed == 5);
+    handshake(&mut world, &options, 1);
+}
+
+pub(crate) fn a_turn_reads_so_much_of_one_connection<W: World>() {
+    let (mut config, options) = serving(|p| p.serve(echo));
+    config.limits.read_bytes_per_turn = 1000;
+    let mut world = W::new(config);
+    let mut client = handshake(&mut world, &options, 1);
+    client.send(&[7; 20_000]);
+    let mut got = 0;
+    world.until("all of it comes back", |_| {
+        got += client.recv().len();
+        got == 20_000
+    });
+    assert!(world.metrics().read_budget_met >= 10, "{:?}", world.metrics());
+}
+
+pub(crate) fn a_worker_that_does_not_read_is_not_read_for<W: World>() {
+    let go = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&go);
+    let (mut config, options) = serving(|p| {
+        p.serve(move |mut stream: Stream| {
+            let flag = Arc::clone(&flag);
+            async move {
+                let local = stream.local();
+                while !flag.load(Ordering::Relaxed) {
+                    local.sleep(Duration::from_millis(5)).await;
+                }
+                let mut got = 0;
+                while let Ok(bytes) = stream.received().await {
+                    got += bytes.len();
+                    if bytes.is_empty() {
+                        break;
+                    }
+                }
+                let _ = stream.write_all(got.to_string().as_bytes()).await;
+            }
+        })
+    });
+    config.limits.stream_read_bytes = 4096;
+    let mut world = W::new(config);
+    let mut client = handshake(&mut world, &options, 1);
+    for _ in 0..10 {
+        client.send(&[7; 5000]);
+        world.turn();
+    }
+    world.until("the shard stops reading", |w| w.metrics().stream_reads_paused > 0);
+    go.store(true, Ordering::Relaxed);
+    client.close();
+    let mut got = Vec::new();
+    world.until("nothing is lost", |_| {
+        got.extend(client.recv());
+        client.peer.is_eof()
+    });
+    assert_eq!(got, b"50000");
+    client.peer.shutdown();
+    world.until_empty();
+}
+
+pub(crate) fn a_reader_that_stopped_is_given_up<W: World>() {
+    // More than any socket's buffers hold.
+    const TOTAL: usize = 32 << 20;
+    let (mut config, options) = serving(|p| {
+        p.serve(|mut stream: Stream| async move {
+            let _ = stream.write_all(&vec![7; TOTAL]).await;
+        })
+    });
+    config.limits.idle_deadline = Duration::from_millis(400);
+    let mut world = W::new(config);
+    let mut client = handshake(&mut world, &options, 1);
+    client.peer.pause(true);
+    world.pass(Duration::from_millis(900));
+    world.until_empty();
+    let m = world.metrics();
+    assert_eq!(m.idled_out, 1, "{m:?}");
+    assert!(m.stream_writes_paused > 0, "{m:?}");
+}
+
+pub(crate) fn a_worker_that_left_waits_for_its_reader_so_long<W: World>() {
+    let (mut config, options) = serving(|p| {
+        p.serve(|mut stream: Stream| async move {
+            // As much as the shard takes from it, so that it can leave.
+            for _ in 0..400 {
+                let local = stream.local();
+                tokio::select! {
+                    biased;
+                    result = stream.write_all(&[7; 16 * 1024]) => if result.is_err() { return },
+                    () = local.sleep(Duration::from_millis(100)) => return,
+                }
+            }
+        })
+    });
+    config.limits.unsent_wait = Duration::from_millis(300);
+    config.limits.stream_write_bytes = 1 << 16;
+    let mut world = W::new(config);
+    let mut client = handshake(&mut world, &options, 1);
+    client.peer.pause(true);
+    world.until("it is given up", |w| w.metrics().lingered_out == 1);
+    world.until_empty();
+    assert_eq!(world.metrics().idled_out, 0);
+}
+
+pub(crate) fn a_connection_on_which_nothing_moves_is_ended<W: World>() {
+    let (mut config, options) = serving(|p| p.serve(echo));
+    let idle = Duration::from_millis(600);
+    config.limits.idle_deadline = idle;
+    let mut world = W::new(config);
+    let mut client = handshake(&mut world, &options, 1);
+    for _ in 0..4 {
+        world.pass(idle / 2);
+        client.send(b"still here");
+        world.until("an answer", |_| client.recv() == b"still here");
+    }
+    assert_eq!(world.metrics().idled_out, 0);
+    world.pass(idle + idle / 4);
+    world.until("close_notify and FIN", |_| {
+        client.pump();
+        client.peer.is_eof()
+    });
+    let mut rest = [0; 1];
+    assert_eq!(std::io::Read::read(&mut client.conn.reader(), &mut rest).expect("a clean end"), 0);
+    assert_eq!(world.metrics().idled_out, 1);
+    client.peer.shutdown();
+    world.until_empty();
+}
+
+pub(crate) fn a_drain_resets_those_who_stay<W: World>() {
+    let (config, options) = serving(|p| p.serve(echo));
+    let mut world = W::new(config);
+    let mut client = handshake(&mut world, &options, 1);
+    world.until("the server has it too", |w| w.metrics().handshakes() == 1);
+    let mut half = half_open(&mut world, 2);
+    world.until("and half of another", |w| w.shard().connections() == 2);
+    let control = Control::default();
+    control.drain();
+    world.shard().run(&control).expect("a drain");
+    let m = world.metrics();
+    assert_eq!((m.aborted, m.refused(RefusalClass::Draining), world.shard().connections()), (1, 1, 0));
+    world.until("both are reset", |_| client.peer.is_reset() && half.is_reset());
+}
+
+/// A world whose worker echoes, and a client of it with ChaCha20-Poly1305, whose records can be sealed by hand.
+fn with_sealer<W: World>(tls13: bool, change: impl FnOnce(&mut Limits)) -> (W, Sealer<W::Peer>) {
+    let (mut config, mut options) = serving(|p| p.serve(echo));
+    change(&mut config.limits);
+    options.extract = true;
+    options.versions = vec![if tls13 { &version::TLS13 } else { &version::TLS12 }];
+    options.provider.cipher_suites.retain(|s| {
+        [CipherSuite::TLS13_CHACHA20_POLY1305_SHA256, CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256]
+            .contains(&s.suite())
+    });
+    let mut world = W::new(config);
+    let client = handshake(&mut world, &options, 1);
+    world.until("the server has it too", |w| w.metrics().handshakes() == 1);
+    (world, Sealer::new(client))
+}
+
+/// Sends records until the server has had enough of them; how many it took.
+fn until_refused<W: World>(
+    world: &mut W,
+    sealer: &mut Sealer<W::Peer>,
+    mut records: impl FnMut(&mut Sealer<W::Peer>) -> Vec<u8>,
+) -> usize {
+    for sent in 0..1000 {
+        for _ in 0..5 {
+            world.turn();
+        }
+        let m = world.metrics();
+        if m.faults_after_handshake + m.control_floods > 0 {
+            return sent;
+        }
+        let bytes = records(sealer);
+        sealer.peer.send(&bytes);
+    }
+    panic!("a thousand were taken: {:?}", world.metrics());
+}
+
+pub(crate) fn a_flood_of_key_updates_is_cut_off<W: World>() {
+    let (mut config, options) = serving(|p| p.serve(echo));
+    config.limits.control_records = 100;
+    let mut world = W::new(config);
+    // In a row: rustls takes 32.
+    let mut client = handshake(&mut world, &options, 1);
+    world.until("it is refused", |w| {
+        let _ = client.conn.refresh_traffic_keys();
+        client.pump();
+        w.metrics().faults_after_handshake == 1
+    });
+    client.peer.shutdown();
+    world.until_empty();
+    // With data between them rustls takes any number; the engine counts them by time.
+    let mut client = handshake(&mut world, &options, 1);
+    let mut updates = 0;
+    world.until("it is reset", |w| {
+        if client.conn.refresh_traffic_keys().is_ok() && !client.peer.is_reset() {
+            client.send(b"x");
+            updates += 1;
+        }
+        w.metrics().control_floods == 1
+    });
+    assert!(updates > 100, "reset after {updates}");
+    world.until_empty();
+    // Within the limit they are answered.
+    let mut client = handshake(&mut world, &options, 1);
+    for _ in 0..50 {
+        client.conn.refresh_traffic_keys().expect("a KeyUpdate");
+        client.send(b"ping");
+        world.until("an answer", |_| client.recv() == b"ping");
+    }
+}
+
+pub(crate) fn empty_records_and_warnings_are_cut_off<W: World>() {
+    const APPLICATION_DATA: u8 = 23;
+    const ALERT: u8 = 21;
+    const HANDSHAKE: u8 = 22;
+    // In a row they are rustls' to refuse.
+    let warnings: [(bool, &[u8]); 2] = [(true, &[1, 90]), (false, &[1, 90])];
+    for (tls13, warning) in warnings {
+        let (mut world, mut sealer) = with_sealer::<W>(tls13, |_| {});
+        assert!(until_refused(&mut world, &mut sealer, |s| s.record(APPLICATION_DATA, &[])) <= 40);
+        assert_eq!(world.metrics().faults_after_handshake, 1);
+        let (mut world, mut sealer) = with_sealer::<W>(tls13, |_| {});
+        assert!(until_refused(&mut world, &mut sealer, |s| s.record(ALERT, warning)) <= 10);
+    }
+    // With data between them they are the engine's.
+    let (mut world, mut sealer) = with_sealer::<W>(true, |l| l.control_records = 50);
+    let mixed = |s: &mut Sealer<W::Peer>| [s.record(APPLICATION_DATA, &[]), s.record(APPLICATION_DATA, b"x")].concat();
+    let taken = until_refused(&mut world, &mut sealer, mixed);
+    assert!((50..=60).contains(&taken), "{taken} pairs were taken");
+    assert_eq!(world.metrics().control_floods, 1);
+    world.until_empty();
+    // A ClientHello inside TLS 1.2 asks for a renegotiation: answered with a warning once, then refused.
+    let (mut world, mut sealer) = with_sealer::<W>(false, |_| {});
+    let hello = [1, 0, 0, 2, 3, 3];
+    let taken = until_refused(&mut world, &mut sealer, |s| s.record(HANDSHAKE, &hello));
+    assert!(taken <= 2, "{taken} renegotiations were taken");
+}
