@@ -101,7 +101,8 @@ fn nothing_is_left_lying_about() {
 #[test]
 fn unsafe_stays_where_the_design_allows_it() {
     for (name, text) in sources("engine/src") {
-        assert!(!code(&text).contains(concat!("uns", "afe ")), "{name} is not among the modules that may");
+        let allowed = name.starts_with("engine/src/crypto/batch/");
+        assert!(allowed || !code(&text).contains(concat!("uns", "afe ")), "{name} is not among the modules that may");
     }
 }
 

@@ -1,5 +1,6 @@
 //! The embedding API: [`Builder`] to [`Engine`], and a [`Handle`] on it.
 
+mod cryptography;
 mod reload;
 
 pub use reload::{Fixed, ReloadError};
@@ -13,9 +14,10 @@ use std::time::Duration;
 
 use rustls::pki_types::UnixTime;
 
-use crate::crypto::{TicketOptions, TicketSecrets};
+use crate::crypto::batch::Unavailable;
+use crate::crypto::{Crypto, TicketOptions, TicketSecrets};
 use crate::error::Culprit;
-use crate::handshake::{Blueprint, Live, ProtocolTls, Sources, TlsVersions};
+use crate::handshake::{Batched, Blueprint, Live, ProtocolTls, Sources, TlsVersions};
 use crate::identity::{CertificateSet, ClientAuth, IdentityWarning};
 use crate::limits::Limits;
 use crate::metrics::{Counters, Metrics};
@@ -75,6 +77,10 @@ pub enum StartError {
     Listen(ListenError),
     /// rustls refuses the configuration.
     Tls(rustls::Error),
+    /// [`Crypto::Batch`] was asked for and is not to be had.
+    Crypto(Unavailable),
+    /// Presigning was asked for, and nothing is computed in batches.
+    PresignWithoutBatch,
     /// The system gives no thread or no poller.
     System(io::Error),
 }
@@ -108,6 +114,10 @@ impl fmt::Display for StartError {
             Self::Selection(e) => e.fmt(f),
             Self::Listen(e) => e.fmt(f),
             Self::Tls(e) => write!(f, "TLS configuration: {e}"),
+            Self::PresignWithoutBatch => {
+                f.write_str("presigning is a part of batched cryptography: choose that as well")
+            }
+            Self::Crypto(e) => write!(f, "{e}; `auto` or `aws-lc` run on any CPU"),
             Self::System(e) => write!(f, "cannot start a thread: {e}"),
         }
     }
@@ -119,6 +129,7 @@ impl std::error::Error for StartError {
             Self::Selection(e) => Some(e),
             Self::Listen(e) => Some(e),
             Self::Tls(e) => Some(e),
+            Self::Crypto(e) => Some(e),
             Self::System(e) => Some(e),
             _ => None,
         }
@@ -146,6 +157,8 @@ pub struct Builder {
     ticket_options: TicketOptions,
     limits: Limits,
     sources: Sources,
+    crypto: Crypto,
+    presign: Option<bool>,
     #[cfg(feature = "tokio")]
     runtime: Option<tokio::runtime::Handle>,
 }
@@ -169,6 +182,8 @@ impl Default for Builder {
             ticket_options: TicketOptions::default(),
             limits: Limits::default(),
             sources: Sources::default(),
+            crypto: Crypto::default(),
+            presign: None,
             #[cfg(feature = "tokio")]
             runtime: None,
         }
@@ -408,6 +423,9 @@ impl Builder {
             (self.limits.clone(), Arc::clone(&handle.control), Arc::clone(&handle.counters));
         #[cfg(feature = "tokio")]
         let runtime = self.runtime.clone();
+        // A worker thread has no handshakes.
+        let batch = if plan.mail.is_some() { None } else { self.batch()? };
+        let provider = Arc::clone(&self.sources.provider);
         let body = move || {
             #[cfg(feature = "tokio")]
             let _entered = runtime.as_ref().map(tokio::runtime::Handle::enter);
@@ -419,6 +437,9 @@ impl Builder {
             config.workers = plan.workers;
             config.mail = plan.mail;
             config.counters = counters;
+            if let Some(batch) = batch {
+                config.prepare = Box::new(Batched::new(batch, &provider)?);
+            }
             Shard::new(plan.transport, config).run(&control)
         };
         thread::Builder::new().name(plan.name).spawn(body).map_err(StartError::System)
@@ -467,7 +488,11 @@ impl Builder {
                 tickets: p.tickets.unwrap_or(self.tickets),
             });
         }
-        let blueprint = Blueprint::new(table, &tls, &self.sources).map_err(StartError::Tls)?;
+        let mut sources = self.sources.clone();
+        if let Some(batch) = self.batch()? {
+            sources.provider = Arc::new(batch.provider((*sources.provider).clone()));
+        }
+        let blueprint = Blueprint::new(table, &tls, &sources).map_err(StartError::Tls)?;
         Ok(blueprint.with_tickets(self.ticket_options.clone()))
     }
 

@@ -3,6 +3,7 @@
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use crate::crypto::batch::BatchCounters;
 use crate::error::RefusalClass;
 use crate::transport::TransportCounters;
 
@@ -135,6 +136,20 @@ counters! {
     accepts_shed_no_descriptor,
     /// Accepts that failed for another reason.
     accepts_failed,
+    /// Times that key exchanges were computed together; see [`Crypto`](crate::crypto::Crypto).
+    batch_agreements,
+    /// Key exchanges that were computed together. Divided by `batch_agreements` it is the mean of lanes filled, of 8.
+    batch_lanes,
+    /// Times that eight ephemeral keys were made together.
+    batch_pool_refills,
+    /// Key exchanges for X25519 that found nothing computed ahead.
+    batch_misses,
+    /// Key shares that were left to aws-lc because too few came together.
+    batch_scalar_fallbacks,
+    /// ECDSA nonces drawn ahead; see [`Builder::presign`](crate::Builder::presign).
+    batch_nonces,
+    /// Signatures that were made with them. Those that were left over were wiped.
+    batch_presigned,
 }
 
 impl Counters {
@@ -151,6 +166,17 @@ impl Counters {
         self.accepts_failed.set(t.accepts_failed);
         self.accept_budget_met.set(t.accept_budget_met);
         self.connections_full.set(t.connections_full);
+    }
+
+    /// Takes over what the prepare phase counts.
+    pub fn batch(&self, b: BatchCounters) {
+        self.batch_agreements.set(b.batches);
+        self.batch_lanes.set(b.lanes);
+        self.batch_pool_refills.set(b.refills);
+        self.batch_misses.set(b.misses);
+        self.batch_scalar_fallbacks.set(b.scalar);
+        self.batch_nonces.set(b.nonces);
+        self.batch_presigned.set(b.presigned);
     }
 }
 

@@ -8,6 +8,7 @@ use handfast::handshake::{Prepare, Unprepared};
 use handfast::rustls::{AlertDescription, Error, NamedGroup, ProtocolVersion, version};
 use handfast::selection::{Policy, Selection, WithoutAlpn};
 use handfast::shard::Destination;
+use handfast::time::Instant64;
 use handfast_tests::certificates::make;
 use handfast_tests::client::{Options, Tls};
 use handfast_tests::world::{Peer, World};
@@ -200,9 +201,9 @@ impl Prepare for Spy {
         self.inner.see(hello);
     }
 
-    fn prepare(&mut self) {
+    fn prepare(&mut self, now: Instant64) {
         self.batches.borrow_mut().push(self.seen);
-        self.inner.prepare();
+        self.inner.prepare(now);
     }
 
     fn finish(&mut self) {

@@ -1,6 +1,7 @@
 //! What a shard does, each behaviour over the kernel's TCP and over the simulated network.
 
 mod bad_input;
+mod batch;
 mod certificates;
 mod client_auth;
 mod hand_off;
@@ -37,6 +38,14 @@ behaviours! {
         a_panic_in_a_callback_ends_its_own_connection_only,
         hellos_of_one_turn_are_seen_together,
         client_preference_and_fallback;
+    batch:
+        key_exchanges_of_one_turn_are_computed_together,
+        signatures_of_one_turn_are_prepared_together,
+        resumed_handshakes_are_computed_together_too,
+        nothing_is_computed_for_another_group_another_version_or_a_retry,
+        hellos_in_pieces_are_answered_from_a_batch,
+        one_client_at_a_time_is_left_to_aws_lc,
+        a_client_of_a_plain_provider_needs_no_batch;
     certificates:
         each_protocol_shows_its_own_certificate,
         names_and_algorithms_choose_the_identity;

@@ -87,8 +87,12 @@ pub(crate) fn serving(protocol: impl FnOnce(Protocol) -> Protocol) -> (ShardConf
 }
 
 fn one_protocol(made: &Made, versions: TlsVersions, sources: &Sources) -> ShardConfig {
+    one_protocol_over(made.set("default"), versions, sources)
+}
+
+fn one_protocol_over(set: Arc<CertificateSet>, versions: TlsVersions, sources: &Sources) -> ShardConfig {
     let table = Table::builder().protocol("h2").build().expect("a table");
-    let mut tls = ProtocolTls::new(*b"h2", made.set("default"));
+    let mut tls = ProtocolTls::new(*b"h2", set);
     tls.versions = versions;
     let blueprint = Blueprint::new(table, &[tls], sources).expect("configurations");
     let mut config = ShardConfig::new(blueprint.live(), vec![Destination::Close]);
@@ -106,4 +110,19 @@ pub(crate) fn with_provider(made: &Made, provider: handfast::rustls::crypto::Cry
     let mut sources = Sources::default();
     sources.provider = Arc::new(provider);
     one_protocol(made, TlsVersions::Tls13, &sources)
+}
+
+/// `h2` with these certificates, this cryptography and every version.
+pub(crate) fn one_protocol_of(
+    set: Arc<CertificateSet>,
+    provider: handfast::rustls::crypto::CryptoProvider,
+) -> ShardConfig {
+    let mut sources = Sources::default();
+    sources.provider = Arc::new(provider);
+    one_protocol_over(set, TlsVersions::Tls12And13, &sources)
+}
+
+/// `h2` with this cryptography and every version.
+pub(crate) fn one_protocol_with(made: &Made, provider: handfast::rustls::crypto::CryptoProvider) -> ShardConfig {
+    one_protocol_of(made.set("default"), provider)
 }

@@ -1,10 +1,12 @@
 //! Shards over the simulated network with seeded faults. A failure prints its seed; `HANDFAST_SEEDS=FROM..TO` runs
 //! others, `HANDFAST_SEEDS=N..N+1` that one again.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use handfast::crypto::batch::Batch;
 use handfast::error::RefusalClass;
-use handfast::handshake::{Blueprint, ProtocolTls, Sources};
+use handfast::handshake::{Batched, Blueprint, ProtocolTls, Sources};
 use handfast::selection::Table;
 use handfast::shard::{Destination, ShardConfig};
 use handfast::transport::sim::{Faults, SimPeer};
@@ -62,6 +64,10 @@ fn run(seed: u64, made: &Made, blueprint: &Blueprint) {
     let breaks = faults.may_break_connections();
     let echo = Protocol::alpn("echo").serve(echo).destination().clone();
     let mut config = ShardConfig::new(blueprint.live(), vec![echo, Destination::Close]);
+    // Every other seed computes in batches, on a CPU that can; the configurations look for what was prepared.
+    if let (1, Ok(batch)) = (seed % 2, Batch::detect()) {
+        config.prepare = Box::new(Batched::new(batch, &handfast::crypto::provider()).expect("memory"));
+    }
     config.limits.handshake_deadline = Duration::from_secs(600);
     // Limits that are met all the time.
     let index = usize::try_from(seed % 4).unwrap_or(0);
@@ -126,7 +132,11 @@ fn every_seed_ends_with_nothing_left() {
     let protocol = |id: &str| ProtocolTls::new(id.as_bytes(), made.set("default"));
     let table = Table::builder().protocol("echo").protocol("close").build().expect("a table");
     let protocols = [protocol("echo"), protocol("close")];
-    let blueprint = Blueprint::new(table, &protocols, &Sources::default()).expect("configurations");
+    let mut sources = Sources::default();
+    if let Ok(batch) = Batch::detect() {
+        sources.provider = Arc::new(batch.provider(handfast::crypto::provider()));
+    }
+    let blueprint = Blueprint::new(table, &protocols, &sources).expect("configurations");
     for seed in from..to {
         run(seed, &made, &blueprint);
     }

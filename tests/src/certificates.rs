@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use handfast::identity::{CertificateSet, Identity};
 use handfast::rustls::RootCertStore;
+use handfast::rustls::crypto::CryptoProvider;
 use handfast::rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 /// A certificate for some names, with its key.
@@ -78,6 +79,17 @@ impl Made {
     #[must_use]
     pub fn set(&self, name: &str) -> Arc<CertificateSet> {
         Arc::new(CertificateSet::new(name, vec![self.identity()]).expect("a set"))
+    }
+
+    /// As a set of one whose key is loaded by `provider`.
+    ///
+    /// # Panics
+    /// When the engine refuses it, which fails the test.
+    #[must_use]
+    pub fn set_with(&self, name: &str, provider: &CryptoProvider) -> Arc<CertificateSet> {
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(self.key_der.clone()));
+        let identity = Identity::from_der(vec![self.der.clone()], key, provider).expect("an identity");
+        Arc::new(CertificateSet::new(name, vec![identity]).expect("a set"))
     }
 
     /// As the only trusted root.

@@ -1,12 +1,16 @@
 //! Where the engine's cryptography comes from.
 //!
 //! One seam: the [`CryptoProvider`] made here is what every TLS configuration of the engine uses. One that computes
-//! in batches can take its place without the handshake code knowing; it is fed by the turn's
+//! in batches ([`batch`]) can take its place without the handshake code knowing; it is fed by the turn's
 //! [prepare phase](crate::handshake::Prepare).
 
+pub mod batch;
+mod choice;
+mod key_schedule;
 mod ticket_secrets;
 mod tickets;
 
+pub use choice::Crypto;
 pub use ticket_secrets::{TicketSecretError, TicketSecretExposed, TicketSecretFault, TicketSecrets, new_ticket_secret};
 pub use tickets::{TicketOptions, Ticketer};
 

@@ -31,6 +31,8 @@ pub enum Fixed {
     MailboxDepth,
     /// The runtime that its threads have entered.
     Runtime,
+    /// [`Builder::crypto`] and [`Builder::presign`].
+    Crypto,
 }
 
 impl fmt::Display for Fixed {
@@ -42,6 +44,7 @@ impl fmt::Display for Fixed {
             Self::Pin => "the cores of the shards",
             Self::Placement => "the place of the workers",
             Self::MailboxDepth => "the depth of the mailboxes",
+            Self::Crypto => "the cryptography",
             Self::Runtime => "the runtime",
         })
     }
@@ -198,6 +201,7 @@ impl Builder {
             (Fixed::Pin, self.pin == running.pin),
             (Fixed::Placement, self.placement == running.placement),
             (Fixed::MailboxDepth, self.limits.mailbox_depth == running.limits.mailbox_depth),
+            (Fixed::Crypto, (self.crypto, self.presign) == (running.crypto, running.presign)),
             (Fixed::Runtime, same_runtime),
         ];
         same.into_iter().filter(|(_, same)| !same).map(|(fixed, _)| fixed).collect()

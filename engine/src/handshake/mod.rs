@@ -3,6 +3,7 @@
 //! [`hello`] reads the ClientHello, [`Live`] finds protocol and configuration for it, [`Handshake`] goes from the
 //! first byte to [`Finished`], and [`Session`] is the TLS connection from there on.
 
+mod batched;
 pub(crate) mod facts;
 pub mod hello;
 mod live;
@@ -11,6 +12,7 @@ mod prepare;
 pub mod proxy;
 mod session;
 
+pub use batched::Batched;
 pub use facts::HandshakeFacts;
 pub use live::{Blueprint, Live, ProtocolTls, Sources, TlsVersions};
 pub use machine::{Context, Finished, Handshake, Input, Offered, Step, refuse};

@@ -1,6 +1,8 @@
 //! What can be computed for all handshakes of a turn together.
 
 use super::hello::ClientHelloView;
+use crate::crypto::batch::BatchCounters;
+use crate::time::Instant64;
 
 /// The prepare phase of a turn.
 ///
@@ -13,10 +15,23 @@ pub trait Prepare {
 
     /// All were shown, and there was at least one: compute. What is computed must be found by the provider's own
     /// operations.
-    fn prepare(&mut self);
+    fn prepare(&mut self, now: Instant64);
 
     /// All connections of the batch have advanced, whether or not there was a ClientHello: what was not used is wiped.
     fn finish(&mut self);
+
+    /// The turn's answers have left: what will be of use later can be computed now, and delays nobody.
+    fn replenish(&mut self, now: Instant64) {
+        let _ = now;
+    }
+
+    /// The configurations of the shard are replaced: secrets that wait are wiped.
+    fn forget(&mut self) {}
+
+    /// What was counted since the start.
+    fn counters(&self) -> BatchCounters {
+        BatchCounters::default()
+    }
 }
 
 /// Computes nothing ahead: each handshake calls the provider as it goes.
@@ -25,6 +40,6 @@ pub struct Unprepared;
 
 impl Prepare for Unprepared {
     fn see(&mut self, _: &ClientHelloView<'_>) {}
-    fn prepare(&mut self) {}
+    fn prepare(&mut self, _: Instant64) {}
     fn finish(&mut self) {}
 }

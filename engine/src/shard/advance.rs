@@ -25,7 +25,7 @@ impl<T: Transport> Shard<T> {
         }
         let mut items = mem::take(&mut self.items);
         let mut arena = mem::take(&mut self.arena);
-        if catch_unwind(AssertUnwindSafe(|| self.prepare_batch(&items, &arena))).is_err() {
+        if catch_unwind(AssertUnwindSafe(|| self.prepare_batch(&items, &arena, now))).is_err() {
             // Nothing is prepared then, and each handshake computes for itself.
             self.prepare.finish();
         }
@@ -58,7 +58,7 @@ impl<T: Transport> Shard<T> {
         }
     }
 
-    fn prepare_batch(&mut self, items: &[Item], arena: &[u8]) {
+    fn prepare_batch(&mut self, items: &[Item], arena: &[u8], now: Instant64) {
         let mut hellos = 0;
         for item in items {
             let Some(Slot { conn: Conn::Handshaking(handshake, _), .. }) = self.slots.get(item.conn) else { continue };
@@ -72,7 +72,7 @@ impl<T: Transport> Shard<T> {
             }
         }
         if hellos > 0 {
-            self.prepare.prepare();
+            self.prepare.prepare(now);
             self.counters.hellos.add(hellos);
             self.counters.hello_turns.add(1);
             self.counters.hellos_per_turn_max.set(self.counters.hellos_per_turn_max.read().max(hellos));

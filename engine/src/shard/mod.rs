@@ -259,6 +259,8 @@ where
         self.run_workers(now);
         self.wake_mailboxes();
         self.transport.flush()?;
+        self.prepare.replenish(now);
+        self.counters.batch(self.prepare.counters());
         self.counters.turns.add(1);
         self.counters.transport(self.transport.counters());
         self.counters.sources_forgotten.set(self.admission.forgotten());

@@ -87,6 +87,7 @@ impl<T: Transport> Shard<T> {
         let destinations = reload.destinations.clone().unwrap_or_else(|| self.serving.destinations.clone());
         self.serving = Rc::new(Serving { live: reload.blueprint.live(), destinations });
         self.limits = reload.limits.clone();
+        self.prepare.forget();
         self.transport.set_limits(&self.limits);
     }
 }

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use handfast::crypto::Crypto;
 use handfast::transport::tcp::Endpoint;
 
 const EXAMPLES: &str = "\
@@ -88,6 +89,17 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_enum, default_value_t = Tls::Any)]
     pub(crate) tls: Tls,
 
+    /// Compute the key exchanges of a turn together, eight for the price of two: `batch` where the CPU has AVX-512 IFMA,
+    /// else it does not start; `auto` if the CPU has it; `aws-lc` never
+    #[arg(long, value_enum, default_value_t = CryptoArg::AwsLc)]
+    pub(crate) crypto: CryptoArg,
+
+    /// Draw the nonces of ECDSA signatures ahead in each turn: faster, but a copy of a running machine's memory
+    /// (snapshot, rollback, clone) that is taken at the wrong moment and run can give the key away [default: on with
+    /// `--crypto batch`, else off]
+    #[arg(long, value_enum, value_name = "SWITCH")]
+    pub(crate) presign: Option<Switch>,
+
     /// Session tickets after each TLS 1.3 handshake; 0 turns resumption off
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) tickets: usize,
@@ -164,6 +176,29 @@ impl FromStr for Workers {
 pub(crate) enum Prefer {
     Server,
     Client,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Switch {
+    On,
+    Off,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CryptoArg {
+    AwsLc,
+    Batch,
+    Auto,
+}
+
+impl From<CryptoArg> for Crypto {
+    fn from(arg: CryptoArg) -> Self {
+        match arg {
+            CryptoArg::AwsLc => Self::AwsLc,
+            CryptoArg::Batch => Self::Batch,
+            CryptoArg::Auto => Self::Auto,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

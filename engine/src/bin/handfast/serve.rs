@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use handfast::crypto::batch::{Batch, Unavailable};
 use handfast::crypto::{TicketSecretError, TicketSecrets};
 use handfast::handshake::TlsVersions;
 use handfast::identity::{CertificateSet, IdentityError};
@@ -19,7 +20,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tokio::io::AsyncWriteExt;
 
-use super::args::{Prefer, ProtocolArg, ServeArgs, Tls, Workers};
+use super::args::{CryptoArg, Prefer, ProtocolArg, ServeArgs, Switch, Tls, Workers};
 use super::identities;
 
 /// Why the server did not start, or ended badly.
@@ -83,7 +84,17 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<(), ServeError> {
         eprintln!("handfast: warning: cannot raise the limit on open files: {e}");
     }
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(ServeError::System)?;
+    if args.crypto == CryptoArg::Auto
+        && let Err(e @ Unavailable::SelfTest(_)) = Batch::detect()
+    {
+        eprintln!("handfast: warning: {e}; aws-lc computes everything");
+    }
+    let batch = crypto(args).batch().map_err(ServeError::Start)?;
     let provider = handfast::crypto::provider();
+    let provider = match batch {
+        Some(batch) => batch.provider(provider),
+        None => provider,
+    };
     let (builder, fingerprint) = builder(args, &provider)?;
     for (set, warning) in builder.warnings(UnixTime::now()) {
         eprintln!("handfast: warning: certificate set `{set}`: {warning}");
@@ -124,8 +135,17 @@ fn say(text: &str) {
     let _ = out.flush();
 }
 
+/// A builder that knows which cryptography to use, and nothing else yet.
+fn crypto(args: &ServeArgs) -> Builder {
+    let builder = Engine::builder().crypto(args.crypto.into());
+    match args.presign {
+        None => builder,
+        Some(switch) => builder.presign(switch == Switch::On),
+    }
+}
+
 fn builder(args: &ServeArgs, provider: &CryptoProvider) -> Result<(Builder, Option<String>), ServeError> {
-    let mut builder = Engine::builder().limits(limits(args)).listen_options(listen_options(args)).tickets(args.tickets);
+    let mut builder = crypto(args).limits(limits(args)).listen_options(listen_options(args)).tickets(args.tickets);
     for endpoint in &args.listen {
         builder = builder.listen(endpoint.clone());
     }

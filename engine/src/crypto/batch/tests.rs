@@ -1,0 +1,443 @@
+//! The kernels against RFC 7748, Wycheproof's vectors and aws-lc; the pool and the stash by what they promise.
+
+use aws_lc_rs::agreement::{PrivateKey, UnparsedPublicKey, X25519, agree};
+use aws_lc_rs::rand;
+use rustls::NamedGroup;
+use rustls::crypto::aws_lc_rs::kx_group;
+use wycheproof::TestResult;
+
+use super::kernels::{Kernels, RFC_7748_ALICE, RFC_7748_BOB, RFC_7748_PRODUCT, hex};
+use super::turn::{Installed, Turn};
+use super::x25519::Octets;
+use super::{groups, turn};
+use crate::time::Instant64;
+
+/// The twin, and the CPU's own where it has them.
+fn all_kernels() -> Vec<Kernels> {
+    [Kernels::Portable].into_iter().chain(Kernels::of_this_cpu()).collect()
+}
+
+fn octets(of: impl Fn(usize) -> [u8; 32]) -> Octets {
+    core::array::from_fn(of)
+}
+
+fn random() -> Octets {
+    let mut octets = [[0; 32]; 8];
+    rand::fill(octets.as_flattened_mut()).unwrap();
+    octets
+}
+
+/// aws-lc's public key and shared secret; `None` for a point of low order.
+fn reference(secret: &[u8; 32], peer: &[u8; 32]) -> ([u8; 32], Option<[u8; 32]>) {
+    let key = PrivateKey::from_private_key(&X25519, secret).unwrap();
+    let public = key.compute_public_key().unwrap().as_ref().try_into().unwrap();
+    let shared = agree(&key, UnparsedPublicKey::new(&X25519, peer), (), |s| Ok(s.try_into().unwrap()));
+    (public, shared.ok())
+}
+
+fn assert_agrees_with_aws_lc(kernels: Kernels, secrets: &Octets, peers: &Octets) {
+    let (public, shared) = (kernels.public(secrets), kernels.agree(secrets, peers));
+    for lane in 0..8 {
+        let (expected, agreed) = reference(&secrets[lane], &peers[lane]);
+        assert_eq!(public[lane], expected, "public key of {:?}", secrets[lane]);
+        assert_eq!(shared[lane], agreed.unwrap_or_default(), "{:?} with {:?}", secrets[lane], peers[lane]);
+    }
+}
+
+#[test]
+fn rfc_7748_vectors_in_every_lane() {
+    let second = (
+        hex("4b66e9d4d1b4673c5ad22691957d6af5c11b6421e0ea01d42ca4169e7918ba0d"),
+        hex("e5210f12786811d3f4b7959d0538ae2c31dbe7106fc03c3efc4cd549c715a493"),
+        hex("95cbde9476e8907d7aade45cb4b873f88b595a68799fa152e6f8f7647aac7957"),
+    );
+    for kernels in all_kernels() {
+        for lane in 0..8 {
+            let chosen = |l| if l == lane { second } else { RFC_7748_PRODUCT };
+            let shared = kernels.agree(&octets(|l| chosen(l).0), &octets(|l| chosen(l).1));
+            assert_eq!(*shared, octets(|l| chosen(l).2), "{kernels:?}, lane {lane}");
+        }
+        assert_eq!(kernels.public(&[RFC_7748_ALICE.0; 8]), [RFC_7748_ALICE.1; 8]);
+        assert_eq!(kernels.public(&[RFC_7748_BOB.0; 8]), [RFC_7748_BOB.1; 8]);
+    }
+}
+
+#[test]
+fn rfc_7748_iterations() {
+    for kernels in all_kernels() {
+        let full = std::env::var_os("HANDFAST_FULL").is_some() && !matches!(kernels, Kernels::Portable);
+        let (mut k, mut u) = (hex(NINE), hex(NINE));
+        for i in 1..=if full { 1_000_000 } else { 1000 } {
+            let product = kernels.agree(&[k; 8], &[u; 8])[i % 8];
+            (k, u) = (product, k);
+            let expected = match i {
+                1 => "422c8e7a6227d7bca1350b3e2bb7279f7897b87bb6854b783c60e80311ae3079",
+                1000 => "684cf59ba83309552800ef566f2f4d3c1c3887c49360e3875f2eb94d99532c51",
+                1_000_000 => "7c3911e0ab2586fd864497297e575e6f3bc601c0883c30df5f4dd2d24f665424",
+                _ => continue,
+            };
+            assert_eq!(k, hex(expected), "{kernels:?} after {i}");
+        }
+    }
+}
+
+const NINE: &str = "0900000000000000000000000000000000000000000000000000000000000000";
+
+#[test]
+fn wycheproof_vectors() {
+    let set = wycheproof::xdh::TestSet::load(wycheproof::xdh::TestName::X25519).unwrap();
+    let tests: Vec<_> = set.test_groups.iter().flat_map(|g| &g.tests).collect();
+    assert!(tests.len() > 500, "{} vectors", tests.len());
+    let fixed = |bytes: &[u8]| <[u8; 32]>::try_from(bytes);
+    for kernels in all_kernels() {
+        for tests in tests.chunks(8) {
+            // The last lanes of a chunk that is not full compute the first vector again.
+            let of = |lane: usize| tests.get(lane).unwrap_or(&tests[0]);
+            let secrets = octets(|l| fixed(&of(l).private_key).unwrap());
+            let peers = octets(|l| fixed(&of(l).public_key).unwrap());
+            let shared = kernels.agree(&secrets, &peers);
+            for (lane, test) in tests.iter().enumerate() {
+                assert!(test.result != TestResult::Invalid || test.shared_secret.iter().all(|b| *b == 0));
+                assert_eq!(shared[lane], test.shared_secret[..], "{kernels:?}, vector {}", test.tc_id);
+            }
+        }
+    }
+}
+
+/// Points of order 1, 2, 4 and 8, on the curve and on its twist, with numbers beyond the modulus and the ignored bit.
+fn awkward_points() -> Vec<[u8; 32]> {
+    let mut points: Vec<[u8; 32]> = [
+        "0000000000000000000000000000000000000000000000000000000000000000",
+        "0100000000000000000000000000000000000000000000000000000000000000",
+        "e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800",
+        "5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157",
+        "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+        "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+        "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+        "efffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+        "f6ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+        "ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    ]
+    .into_iter()
+    .map(hex)
+    .collect();
+    for i in 0..points.len() {
+        let mut with_bit = points[i];
+        with_bit[31] |= 0x80;
+        points.push(with_bit);
+    }
+    points
+}
+
+#[test]
+fn low_order_and_unreduced_points_come_out_as_aws_lc_has_them() {
+    let points = awkward_points();
+    for kernels in all_kernels() {
+        for (i, point) in points.iter().enumerate() {
+            // The awkward point is in one lane; the others must not notice.
+            let mut peers = random();
+            peers[i % 8] = *point;
+            assert_agrees_with_aws_lc(kernels, &random(), &peers);
+        }
+    }
+    assert_eq!(reference(&[1; 32], &points[1]).1, None);
+}
+
+#[test]
+fn extreme_secrets_come_out_as_aws_lc_has_them() {
+    for kernels in all_kernels() {
+        for secrets in [
+            [[0; 32]; 8],
+            [[0xff; 32]; 8],
+            octets(|l| [1 << l; 32]),
+            octets(|l| [[3, 50, 77, 104, 131, 158, 185, 251][l]; 32]),
+        ] {
+            assert_agrees_with_aws_lc(kernels, &secrets, &random());
+        }
+    }
+}
+
+#[test]
+fn random_lanes_come_out_as_aws_lc_has_them() {
+    let full = std::env::var_os("HANDFAST_FULL").is_some();
+    for kernels in all_kernels() {
+        let lanes = match kernels {
+            Kernels::Portable => 2_000,
+            _ if full => 10_000_000,
+            _ => 40_000,
+        };
+        for _ in 0..lanes / 8 {
+            assert_agrees_with_aws_lc(kernels, &random(), &random());
+        }
+    }
+}
+
+fn turn_of(kernels: Kernels) -> Box<Turn> {
+    Box::new(Turn::new(kernels, None).unwrap())
+}
+
+#[test]
+fn equal_shares_of_one_turn_get_keys_of_their_own() {
+    let (secret, share) = RFC_7748_ALICE;
+    let mut turn = turn_of(Kernels::Portable);
+    turn.agree(&[share, RFC_7748_BOB.1, share], Instant64::ZERO);
+    let installed = Installed::new(turn).unwrap();
+    let first = groups::X25519.start_and_complete(&share).unwrap();
+    let second = groups::X25519.start_and_complete(&share).unwrap();
+    assert_ne!(first.pub_key, second.pub_key);
+    for answer in [first, second] {
+        let expected = reference(&secret, answer.pub_key.as_slice().try_into().unwrap()).1.unwrap();
+        assert_eq!(answer.secret.secret_bytes(), expected);
+    }
+    // Each result is used once: now there is a miss, which aws-lc answers.
+    let third = groups::X25519.start_and_complete(&share).unwrap();
+    let expected = reference(&secret, third.pub_key.as_slice().try_into().unwrap()).1.unwrap();
+    assert_eq!(third.secret.secret_bytes(), expected);
+    let counters = installed.take_back().unwrap().counters();
+    assert_eq!((counters.batches, counters.lanes, counters.misses, counters.scalar), (1, 3, 1, 0));
+}
+
+#[test]
+fn the_hybrid_takes_its_x25519_half_from_the_stash() {
+    let client = kx_group::X25519MLKEM768.start().unwrap();
+    let share = groups::x25519_share(NamedGroup::X25519MLKEM768, client.pub_key()).unwrap();
+    let mut turn = turn_of(Kernels::Portable);
+    turn.agree(&[*share, RFC_7748_ALICE.1], Instant64::ZERO);
+    let installed = Installed::new(turn).unwrap();
+    let answer = groups::X25519MLKEM768.start_and_complete(client.pub_key()).unwrap();
+    let shared = client.complete(&answer.pub_key).unwrap();
+    assert_eq!(shared.secret_bytes(), answer.secret.secret_bytes());
+    let counters = installed.take_back().unwrap().counters();
+    assert_eq!((counters.lanes, counters.misses), (2, 0));
+}
+
+#[test]
+fn a_share_of_low_order_is_refused_and_a_short_one_too() {
+    let points = awkward_points();
+    let mut turn = turn_of(Kernels::Portable);
+    turn.agree(&points[..3], Instant64::ZERO);
+    let installed = Installed::new(turn).unwrap();
+    for point in &points[..3] {
+        assert!(groups::X25519.start_and_complete(point).is_err());
+    }
+    assert!(groups::X25519.start_and_complete(&[9; 31]).is_err());
+    assert!(groups::X25519MLKEM768.start_and_complete(&[9; 32]).is_err());
+    assert_eq!(installed.take_back().unwrap().counters().misses, 0);
+}
+
+#[test]
+fn one_share_is_left_to_aws_lc_and_more_than_the_stash_holds_too() {
+    let mut turn = turn_of(Kernels::Portable);
+    turn.agree(&[RFC_7748_ALICE.1], Instant64::ZERO);
+    assert_eq!((turn.counters().batches, turn.counters().scalar), (0, 1));
+    let many = vec![RFC_7748_ALICE.1; 300];
+    turn.agree(&many, Instant64::ZERO);
+    assert_eq!((turn.counters().lanes, turn.counters().scalar), (256, 1 + 44));
+}
+
+#[test]
+fn nothing_is_found_after_the_turn_or_by_another_one() {
+    let share = RFC_7748_ALICE.1;
+    let mut turn = turn_of(Kernels::Portable);
+    turn.agree(&[share; 2], Instant64::ZERO);
+    let installed = Installed::new(turn).unwrap();
+    let other = Installed::new(turn_of(Kernels::Portable)).unwrap_err();
+    let turn = installed.take_back().unwrap();
+    assert!(turn::take(&share).is_none());
+    for turn in [turn, other] {
+        let installed = Installed::new(turn).unwrap();
+        assert!(turn::take(&share).is_none());
+        drop(installed);
+        assert!(turn::take(&share).is_none());
+    }
+}
+
+#[test]
+fn the_pool_is_used_once_and_does_not_grow_old() {
+    let mut turn = turn_of(Kernels::Portable);
+    turn.refill(Instant64::from_nanos(1));
+    let made = turn.counters().refills;
+    assert_eq!(made, 8);
+    turn.agree(&[RFC_7748_ALICE.1; 8], Instant64::from_nanos(2));
+    assert_eq!(turn.counters().refills, made);
+    turn.refill(Instant64::from_nanos(3));
+    assert_eq!(turn.counters().refills, made + 1);
+    // A minute later all of them are made anew.
+    turn.refill(Instant64::from_nanos(61_000_000_000));
+    assert_eq!(turn.counters().refills, made + 9);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_forked_child_has_an_empty_pool() {
+    use nix::sys::wait::{WaitStatus, waitpid};
+    use nix::unistd::{ForkResult, fork};
+
+    let mut turn = turn_of(Kernels::Portable);
+    turn.refill(Instant64::ZERO);
+    assert_eq!(turn.pooled(), 64);
+    // SAFETY: the child reads memory of its own and ends; it allocates nothing and takes no lock.
+    match unsafe { fork() }.unwrap() {
+        // SAFETY: as above.
+        ForkResult::Child => unsafe { nix::libc::_exit(i32::from(turn.pooled() != 0)) },
+        ForkResult::Parent { child } => {
+            assert_eq!(waitpid(child, None), Ok(WaitStatus::Exited(child, 0)));
+            assert_eq!(turn.pooled(), 64);
+        }
+    }
+}
+
+mod signing {
+    use aws_lc_rs::digest::{SHA256, digest};
+    use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
+    use rustls::SignatureScheme;
+    use rustls::crypto::KeyProvider;
+    use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+
+    use super::super::kernels::Kernels;
+    use super::super::p256::{Montgomery, Nonce, Scalar};
+    use super::super::signer::Keys;
+    use super::super::turn::{Installed, Turn};
+    use super::all_kernels;
+
+    fn scalar(low: u8) -> Scalar {
+        let mut bytes = [0; 32];
+        bytes[31] = low;
+        Scalar::new(&bytes).unwrap()
+    }
+
+    /// n less `less`.
+    fn below_the_order(less: u8) -> Scalar {
+        let mut n = super::hex("ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551");
+        n[31] -= less;
+        Scalar::new(&n).unwrap()
+    }
+
+    #[test]
+    fn a_nonce_and_its_negative_have_one_r_that_aws_lc_knows() {
+        use aws_lc_rs::agreement::{ECDH_P256, PrivateKey};
+        for kernels in all_kernels() {
+            let table = kernels.presigning().unwrap().table;
+            let numbers = [1, 2, 3, 31, 32, 33, 64, 81];
+            let nonces = Nonce::of(kernels, table, &numbers.map(scalar));
+            let negatives = Nonce::of(kernels, table, &numbers.map(below_the_order));
+            for (number, (nonce, negative)) in numbers.into_iter().zip(nonces.iter().zip(&negatives)) {
+                let key = PrivateKey::from_private_key(&ECDH_P256, &scalar(number).to_bytes()).unwrap();
+                let x = &key.compute_public_key().unwrap().as_ref()[1..33].to_vec();
+                assert_eq!(nonce.r.to_bytes(), Scalar::reduced(x[..].try_into().unwrap()).to_bytes(), "{number}");
+                assert_eq!(nonce.r.to_bytes(), negative.r.to_bytes(), "{number}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_nonce_that_the_comb_cannot_multiply_has_no_valid_r() {
+        // 2^256 - n, at whose last place a point would be added to itself.
+        let exception = super::hex("00000000ffffffff00000000000000004319055258e8617b0c46353d039cdaaf");
+        for kernels in all_kernels() {
+            let table = kernels.presigning().unwrap().table;
+            let nonces = Nonce::of(kernels, table, &[Scalar::new(&exception).unwrap(); 8]);
+            assert!(nonces.iter().all(|nonce| nonce.r.is_zero()));
+        }
+    }
+
+    fn key() -> (rcgen::KeyPair, Montgomery) {
+        use aws_lc_rs::encoding::{AsBigEndian, EcPrivateKeyBin};
+        use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
+        let pair = rcgen::KeyPair::generate().unwrap();
+        let ours = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &pair.serialize_der()).unwrap();
+        let scalar: EcPrivateKeyBin<'_> = ours.private_key().as_be_bytes().unwrap();
+        let scalar = Scalar::new(scalar.as_ref().try_into().unwrap()).unwrap().to_montgomery();
+        (pair, scalar)
+    }
+
+    #[test]
+    fn aws_lc_verifies_every_signature() {
+        use rcgen::PublicKeyData;
+        let full = std::env::var_os("HANDFAST_FULL").is_some();
+        for kernels in all_kernels() {
+            let table = kernels.presigning().unwrap().table;
+            let rounds = match kernels {
+                Kernels::Portable => 20,
+                _ if full => 100_000,
+                _ => 1_000,
+            };
+            let (pair, scalar) = key();
+            let public = UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, pair.der_bytes());
+            for round in 0..rounds {
+                let message = i32::to_be_bytes(round);
+                let digest = digest(&SHA256, &message);
+                for nonce in Nonce::draw(kernels, table).unwrap() {
+                    let signature = nonce.sign(digest.as_ref().try_into().unwrap(), &scalar).unwrap();
+                    public.verify(&message, &signature).expect("a valid signature");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_loaded_key_signs_with_nonces_while_there_are_some() {
+        use rcgen::PublicKeyData;
+        let (pair, _) = key();
+        let der = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(pair.serialize_der()));
+        let loaded = Keys.load_private_key(der).unwrap();
+        assert!(loaded.public_key().is_some());
+        let schemes = [SignatureScheme::ED25519, SignatureScheme::ECDSA_NISTP256_SHA256];
+        let public = UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, pair.der_bytes());
+        let kernels = Kernels::Portable;
+        let mut turn = Turn::new(kernels, Some(kernels.presigning().unwrap())).unwrap();
+        turn.presign(2);
+        assert_eq!(turn.counters().nonces, 0);
+        turn.presign(5);
+        let installed = Installed::new(Box::new(turn)).unwrap();
+        for _ in 0..7 {
+            let signer = loaded.choose_scheme(&schemes).unwrap();
+            public.verify(b"message", &signer.sign(b"message").unwrap()).expect("a valid signature");
+        }
+        let mut turn = installed.take_back().unwrap();
+        assert_eq!((turn.counters().nonces, turn.counters().presigned), (5, 5));
+        // What a turn leaves over is gone.
+        turn.presign(8);
+        let turn = Installed::new(turn).unwrap().take_back().unwrap();
+        let installed = Installed::new(turn).unwrap();
+        assert!(super::turn::take_nonce().is_none());
+        drop(installed);
+    }
+
+    #[test]
+    fn wycheproof_digests_are_signed_and_verified() {
+        // Messages and digests with special values, from the vectors for verification.
+        use rcgen::PublicKeyData;
+        let set = wycheproof::ecdsa::TestSet::load(wycheproof::ecdsa::TestName::EcdsaSecp256r1Sha256).unwrap();
+        let (pair, scalar) = key();
+        let public = UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, pair.der_bytes());
+        let messages: Vec<_> = set.test_groups.iter().flat_map(|g| &g.tests).map(|test| &test.msg).collect();
+        assert!(messages.len() > 100);
+        let kernels = all_kernels().pop().unwrap();
+        let table = kernels.presigning().unwrap().table;
+        for messages in messages.chunks(8) {
+            for (message, nonce) in messages.iter().zip(Nonce::draw(kernels, table).unwrap()) {
+                let digest = digest(&SHA256, message);
+                let signature = nonce.sign(digest.as_ref().try_into().unwrap(), &scalar).unwrap();
+                public.verify(message, &signature).expect("a valid signature");
+            }
+        }
+    }
+
+    #[test]
+    fn extreme_digests_are_signed_as_their_remainder() {
+        let (_, scalar) = key();
+        let kernels = Kernels::Portable;
+        let table = kernels.presigning().unwrap().table;
+        let nonces = || Nonce::of(kernels, table, &[7; 8].map(super::signing::scalar)).into_iter().next().unwrap();
+        // The order plus one is one; the largest digest is it less the order.
+        let one = nonces().sign(&scalar_bytes(1), &scalar);
+        let n_plus_1 = super::hex("ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632552");
+        assert_eq!(nonces().sign(&n_plus_1, &scalar), one);
+        assert!(nonces().sign(&[0; 32], &scalar).is_some() && nonces().sign(&[0xff; 32], &scalar).is_some());
+    }
+
+    fn scalar_bytes(low: u8) -> [u8; 32] {
+        scalar(low).to_bytes()
+    }
+}

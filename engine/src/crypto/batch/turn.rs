@@ -1,0 +1,322 @@
+//! What a shard has ready for the key exchanges of one turn.
+//!
+//! rustls' key-exchange groups are statics, so what was computed for them waits in a thread-local. It is there only
+//! between [`Installed::new`] and the guard's end, so that shards which share a thread, as simulated ones do, never
+//! find each other's.
+
+use core::cell::RefCell;
+use core::fmt;
+use core::marker::PhantomData;
+use core::time::Duration;
+use std::io;
+
+use aws_lc_rs::rand;
+use zeroize::{Zeroize, Zeroizing};
+
+use super::kernels::{Kernels, Presigning};
+use super::lanes::LANES;
+use super::locked::{Blank, Locked};
+use super::p256::{Montgomery, Nonce, Scalar};
+use super::signer::any_key;
+use crate::time::Instant64;
+
+/// Key pairs that wait for a handshake.
+const POOL: usize = 64;
+/// Agreements that one batch computes ahead; what is beyond them is left to aws-lc.
+const STASH: usize = 256;
+/// An agreement costs the same whatever number of lanes is used, and more than one of aws-lc's.
+const BREAK_EVEN: usize = 2;
+/// Eight nonces cost what two signatures of aws-lc's do, whatever number of them is used.
+const PRESIGN_MIN: usize = 3;
+/// How long a key pair may wait.
+const AGE_MAX: Duration = Duration::from_secs(60);
+
+/// An ephemeral key pair (RFC 8446 section 7.4.2).
+#[derive(Clone, Copy)]
+struct KeyPair {
+    secret: [u8; 32],
+    public: [u8; 32],
+}
+
+/// What came of one peer's key share.
+#[derive(Clone, Copy)]
+struct Agreement {
+    peer: [u8; 32],
+    public: [u8; 32],
+    secret: [u8; 32],
+    taken: bool,
+}
+
+/// A [`Nonce`] that waits.
+#[derive(Clone, Copy)]
+struct Waiting {
+    r: Scalar,
+    inverse: Montgomery,
+}
+
+/// All that is secret. Zeros are an empty store.
+struct Store {
+    pool: [KeyPair; POOL],
+    pool_len: usize,
+    stash: [Agreement; STASH],
+    stash_len: usize,
+    /// Where the next one is expected: connections advance in the order in which their hellos were seen.
+    stash_at: usize,
+    nonces: [Waiting; STASH],
+    nonces_len: usize,
+}
+
+// SAFETY: arrays of integers, integers and a `bool`, for all of which zero bytes are a value; nothing has a destructor.
+unsafe impl Blank for Store {}
+
+/// How often what happened, since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BatchCounters {
+    /// Times that the kernel for key agreement ran.
+    pub batches: u64,
+    /// Lanes of it that were used.
+    pub lanes: u64,
+    /// Times that eight key pairs were made.
+    pub refills: u64,
+    /// Key exchanges that found nothing ready.
+    pub misses: u64,
+    /// Key shares that were seen and left to aws-lc, because too few came together.
+    pub scalar: u64,
+    /// Nonces drawn ahead.
+    pub nonces: u64,
+    /// Signatures made with them.
+    pub presigned: u64,
+}
+
+/// One shard's share of batched cryptography.
+pub(crate) struct Turn {
+    kernels: Kernels,
+    presigning: Option<Presigning>,
+    store: Locked<Store>,
+    /// When the pool was empty last: nothing in it is older.
+    pool_since: Instant64,
+    counters: BatchCounters,
+    /// Shares of this turn that nothing was computed for, and so are no misses.
+    left: u64,
+}
+
+/// What a key exchange found.
+pub(super) struct Found {
+    pub(super) public: [u8; 32],
+    pub(super) secret: Zeroizing<[u8; 32]>,
+}
+
+thread_local! {
+    static INSTALLED: RefCell<Option<Box<Turn>>> = const { RefCell::new(None) };
+}
+
+impl Turn {
+    pub(super) fn new(kernels: Kernels, presigning: Option<Presigning>) -> io::Result<Self> {
+        let store = Locked::zeroed()?;
+        Ok(Self {
+            kernels,
+            presigning,
+            store,
+            pool_since: Instant64::ZERO,
+            counters: BatchCounters::default(),
+            left: 0,
+        })
+    }
+
+    /// Computes the shared secrets with `peers`, each with a key pair of its own.
+    pub(crate) fn agree(&mut self, peers: &[[u8; 32]], now: Instant64) {
+        self.drop_old(now);
+        let (ahead, beyond) = peers.split_at(peers.len().min(STASH - self.store.stash_len));
+        self.left = beyond.len() as u64;
+        for peers in ahead.chunks(LANES) {
+            if peers.len() < BREAK_EVEN || !self.agree_chunk(peers, now) {
+                self.left += peers.len() as u64;
+            }
+        }
+        self.counters.scalar += self.left;
+    }
+
+    /// At most eight of them. Without randomness nothing is computed, and rustls finds out for itself.
+    fn agree_chunk(&mut self, peers: &[[u8; 32]], now: Instant64) -> bool {
+        if self.store.pool_len < peers.len() && !self.refill_once(now) {
+            return false;
+        }
+        let mut secrets = Zeroizing::new([[0; 32]; LANES]);
+        let mut shares = [[0; 32]; LANES];
+        let mut public = [[0; 32]; LANES];
+        for (lane, peer) in peers.iter().enumerate() {
+            let store = &mut *self.store;
+            store.pool_len -= 1;
+            let pair = &mut store.pool[store.pool_len];
+            (secrets[lane], public[lane], shares[lane]) = (pair.secret, pair.public, *peer);
+            pair.secret.zeroize();
+        }
+        let agreed = self.kernels.agree(&secrets, &shares);
+        for (lane, peer) in peers.iter().enumerate() {
+            let store = &mut *self.store;
+            store.stash[store.stash_len] =
+                Agreement { peer: *peer, public: public[lane], secret: agreed[lane], taken: false };
+            store.stash_len += 1;
+        }
+        self.counters.batches += 1;
+        self.counters.lanes += peers.len() as u64;
+        true
+    }
+
+    /// Draws nonces for so many signatures, as far as that pays.
+    pub(crate) fn presign(&mut self, mut signatures: usize) {
+        let Some(presigning) = self.presigning.filter(|_| any_key()) else { return };
+        while signatures >= PRESIGN_MIN && self.store.nonces_len + LANES <= STASH {
+            let Some(drawn) = Nonce::draw(self.kernels, presigning.table) else { return };
+            let wanted = signatures.min(LANES);
+            for nonce in drawn.iter().take(wanted) {
+                let store = &mut *self.store;
+                store.nonces[store.nonces_len] = Waiting { r: nonce.r, inverse: nonce.inverse };
+                store.nonces_len += 1;
+            }
+            self.counters.nonces += wanted as u64;
+            signatures -= wanted;
+        }
+    }
+
+    /// Takes a nonce out.
+    fn take_nonce(&mut self) -> Option<Nonce> {
+        let store = &mut *self.store;
+        store.nonces_len = store.nonces_len.checked_sub(1)?;
+        let waiting = &mut store.nonces[store.nonces_len];
+        let nonce = Nonce { r: waiting.r, inverse: waiting.inverse };
+        waiting.inverse.zeroize();
+        self.counters.presigned += 1;
+        Some(nonce)
+    }
+
+    /// Fills the pool up. It is not to be done while an answer waits.
+    pub(crate) fn refill(&mut self, now: Instant64) {
+        self.drop_old(now);
+        while self.store.pool_len + LANES <= POOL && self.refill_once(now) {}
+    }
+
+    /// Makes eight key pairs; `false` when there is no randomness.
+    fn refill_once(&mut self, now: Instant64) -> bool {
+        let mut secrets = Zeroizing::new([[0; 32]; LANES]);
+        if rand::fill(secrets.as_flattened_mut()).is_err() {
+            return false;
+        }
+        let public = self.kernels.public(&secrets);
+        let store = &mut *self.store;
+        if store.pool_len == 0 {
+            self.pool_since = now;
+        }
+        for (secret, public) in secrets.iter().zip(public) {
+            store.pool[store.pool_len] = KeyPair { secret: *secret, public };
+            store.pool_len += 1;
+        }
+        self.counters.refills += 1;
+        true
+    }
+
+    fn drop_old(&mut self, now: Instant64) {
+        if now.since(self.pool_since) > AGE_MAX {
+            self.forget();
+        }
+    }
+
+    /// Wipes the pool.
+    pub(crate) fn forget(&mut self) {
+        let store = &mut *self.store;
+        store.pool[..store.pool_len].iter_mut().for_each(|pair| pair.secret.zeroize());
+        store.pool_len = 0;
+    }
+
+    /// Takes what was computed for a peer's share: each result once.
+    fn take(&mut self, peer: &[u8]) -> Option<Found> {
+        let store = &mut *self.store;
+        let (before, from) = (0..store.stash_at, store.stash_at..store.stash_len);
+        let at = from.chain(before).find(|at| !store.stash[*at].taken && store.stash[*at].peer == peer)?;
+        store.stash_at = at + 1;
+        let agreement = &mut store.stash[at];
+        agreement.taken = true;
+        let found = Found { public: agreement.public, secret: Zeroizing::new(agreement.secret) };
+        agreement.secret.zeroize();
+        Some(found)
+    }
+
+    /// Wipes what was not taken.
+    fn wipe(&mut self) {
+        let store = &mut *self.store;
+        store.stash[..store.stash_len].iter_mut().for_each(|agreement| agreement.secret.zeroize());
+        (store.stash_len, store.stash_at) = (0, 0);
+        store.nonces[..store.nonces_len].iter_mut().for_each(|nonce| nonce.inverse.zeroize());
+        store.nonces_len = 0;
+    }
+
+    #[cfg(test)]
+    pub(super) fn pooled(&self) -> usize {
+        self.store.pool_len
+    }
+
+    pub(crate) const fn counters(&self) -> BatchCounters {
+        self.counters
+    }
+}
+
+impl fmt::Debug for Turn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Turn").field("kernels", &self.kernels).finish_non_exhaustive()
+    }
+}
+
+/// Keeps a [`Turn`] where this thread's key exchanges find it.
+#[derive(Debug)]
+pub(crate) struct Installed {
+    /// It is this thread's.
+    not_send: PhantomData<*const ()>,
+}
+
+impl Installed {
+    /// Installs it; gives it back when another one is there.
+    pub(crate) fn new(turn: Box<Turn>) -> Result<Self, Box<Turn>> {
+        INSTALLED.with_borrow_mut(|installed| match installed {
+            Some(_) => Err(turn),
+            None => {
+                *installed = Some(turn);
+                Ok(Self { not_send: PhantomData })
+            }
+        })
+    }
+
+    /// Takes it back, with what was not used wiped.
+    pub(crate) fn take_back(self) -> Option<Box<Turn>> {
+        let mut turn = INSTALLED.take()?;
+        turn.wipe();
+        Some(turn)
+    }
+}
+
+impl Drop for Installed {
+    fn drop(&mut self) {
+        // It is not there after `take_back`; and where it is, its store wipes itself.
+        drop(INSTALLED.try_with(RefCell::take));
+    }
+}
+
+/// What the installed turn has for a peer's share, if there is one. A turn without it counts a miss.
+pub(super) fn take(peer: &[u8]) -> Option<Found> {
+    INSTALLED.with_borrow_mut(|installed| {
+        let turn = installed.as_mut()?;
+        let found = turn.take(peer);
+        if found.is_none() {
+            match turn.left.checked_sub(1) {
+                Some(left) => turn.left = left,
+                None => turn.counters.misses += 1,
+            }
+        }
+        found
+    })
+}
+
+/// A nonce of the installed turn, if there is one left.
+pub(super) fn take_nonce() -> Option<Nonce> {
+    INSTALLED.with_borrow_mut(|installed| installed.as_mut()?.take_nonce())
+}

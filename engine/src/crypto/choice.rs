@@ -1,0 +1,32 @@
+//! Which cryptography an engine uses.
+
+use super::batch::{Batch, Unavailable};
+
+/// Which cryptography an engine uses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Crypto {
+    /// aws-lc for everything, one handshake after the other.
+    #[default]
+    AwsLc,
+    /// The key exchanges of a turn together ([`batch`](super::batch)); an engine does not start where the CPU cannot.
+    Batch,
+    /// [`Batch`](Self::Batch) where the CPU can, [`AwsLc`](Self::AwsLc) elsewhere.
+    Auto,
+}
+
+impl Crypto {
+    /// Finds out what this machine can do; `None` is aws-lc.
+    ///
+    /// [`Auto`](Self::Auto) takes aws-lc without a word, also when a self-test has failed: [`Batch::detect`] tells.
+    ///
+    /// # Errors
+    /// [`Batch`](Self::Batch) was asked for and is not to be had.
+    pub fn resolve(self) -> Result<Option<Batch>, Unavailable> {
+        match self {
+            Self::AwsLc => Ok(None),
+            Self::Batch => Batch::detect().map(Some),
+            Self::Auto => Ok(Batch::detect().ok()),
+        }
+    }
+}
