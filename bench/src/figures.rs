@@ -2,39 +2,8 @@
 
 use std::fmt;
 
+pub use handfast_load::stats::Spread;
 use serde::Serialize;
-
-/// The least, the middle and the greatest of several measurements.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Spread {
-    /// The least.
-    pub min: f64,
-    /// The middle one; the mean of the two in the middle of an even number.
-    pub median: f64,
-    /// The greatest.
-    pub max: f64,
-}
-
-impl Spread {
-    /// Of these measurements; `None` without any.
-    #[must_use]
-    pub fn of(values: &[f64]) -> Option<Self> {
-        let mut sorted = values.to_vec();
-        sorted.sort_by(f64::total_cmp);
-        let (min, max) = (*sorted.first()?, *sorted.last()?);
-        let middle = sorted.len() / 2;
-        let median =
-            if sorted.len() % 2 == 1 { sorted[middle] } else { f64::midpoint(sorted[middle - 1], sorted[middle]) };
-        Some(Self { min, median, max })
-    }
-}
-
-impl fmt::Display for Spread {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let digits = f.precision().unwrap_or(1);
-        write!(f, "{:.digits$} / {:.digits$} / {:.digits$}", self.min, self.median, self.max)
-    }
-}
 
 /// The 95 % interval of a ratio that was measured in several rounds.
 ///
@@ -94,13 +63,5 @@ mod tests {
         let spread = Interval::of_ratios(&[(-0.1_f64).exp(), 1.0, 0.1_f64.exp()]).expect("three rounds");
         assert!((spread.mean - 1.0).abs() < 1e-12, "{spread}");
         assert!((spread.low.ln() + 0.248_434).abs() < 1e-5 && (spread.high.ln() - 0.248_434).abs() < 1e-5, "{spread}");
-    }
-
-    #[test]
-    fn the_spread_is_that_of_the_sorted_values() {
-        assert_eq!(Spread::of(&[]), None);
-        assert_eq!(Spread::of(&[3.0, 1.0, 2.0]), Some(Spread { min: 1.0, median: 2.0, max: 3.0 }));
-        assert_eq!(Spread::of(&[4.0, 1.0]).map(|s| s.median), Some(2.5));
-        assert_eq!(format!("{:.2}", Spread { min: 1.0, median: 2.0, max: 3.0 }), "1.00 / 2.00 / 3.00");
     }
 }

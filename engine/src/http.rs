@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 use hyper::{Request, Response};
 
 #[cfg(feature = "websocket")]
@@ -81,7 +81,7 @@ impl Http {
     /// Answers with a tower service, such as an `axum::Router`; see [`worker::tower`].
     pub fn tower<S, B>(service: S) -> Self
     where
-        S: tower_service::Service<Request<Incoming>, Response = Response<B>> + Clone + Send + Sync + 'static,
+        S: tower_service::Service<Request<worker::Body>, Response = Response<B>> + Clone + Send + Sync + 'static,
         S::Error: Into<Box<dyn Error + Send + Sync>>,
         B: Body<Data = Bytes> + 'static,
         B::Error: Into<Box<dyn Error + Send + Sync>>,

@@ -262,6 +262,8 @@ pub mod shard;
 pub mod time;
 mod tls_stream;
 pub mod transport;
+#[cfg(feature = "h2")]
+mod tunnel;
 #[cfg(feature = "websocket")]
 pub mod websocket;
 #[cfg(any(feature = "h1", feature = "h2"))]

@@ -87,7 +87,8 @@ pub struct Args {
     pub signatures: Vec<SignatureScheme>,
 
     /// ALPN protocol IDs to offer, the preferred one first; `none` for no ALPN. Several lists may be mixed by weight:
-    /// 'h2,http/1.1=70;http/1.1=30' [default: h2,http/1.1; http/1.1 with --then websocket]
+    /// 'h2,http/1.1=70;http/1.1=30' [default: h2,http/1.1; http/1.1 with --then websocket
+    /// or --early-data]
     #[arg(long, value_name = "LIST", value_parser = alpn_mix)]
     pub alpn: Option<Weighted<AlpnList>>,
 
@@ -103,6 +104,11 @@ pub struct Args {
     /// Resume sessions with the tickets of earlier connections: all that can be, or this share of all (0.8)
     #[arg(long, value_name = "SHARE", num_args = 0..=1, default_missing_value = "1", value_parser = share)]
     pub resume: Option<f64>,
+
+    /// Send the request of --then http as early data (0-RTT), all that can be or this share: in sessions that are resumed
+    /// (--resume) and whose ticket allows it. HTTP/1.1 only, and against servers that may see a request twice
+    #[arg(long, value_name = "SHARE", num_args = 0..=1, default_missing_value = "1", value_parser = share)]
+    pub early_data: Option<f64>,
 
     /// What follows the handshake
     #[arg(long, value_enum, value_name = "WHAT", default_value_t = Then::Close)]

@@ -60,6 +60,7 @@ pub struct Pacer {
     resting: BinaryHeap<Reverse<(Instant64, u32)>>,
     failures_in_a_row: Vec<u8>,
     busy: usize,
+    busy_max: usize,
     /// Starts that are still allowed; `None` without a limit.
     left: Option<u64>,
 }
@@ -69,6 +70,13 @@ impl Pacer {
     #[must_use]
     pub fn closed(slots: u32, starts: Option<u64>) -> Self {
         Self::new(Model::Closed, slots, starts)
+    }
+
+    /// As [`closed`](Self::closed) for slots that are [`kept`](Self::kept): no more than `busy_max` are under way at a
+    /// time.
+    #[must_use]
+    pub fn keeping(slots: u32, starts: Option<u64>, busy_max: usize) -> Self {
+        Self { busy_max, ..Self::new(Model::Closed, slots, starts) }
     }
 
     /// As [`closed`](Self::closed), but all slots start together, once all of them have ended.
@@ -91,13 +99,14 @@ impl Pacer {
             resting: BinaryHeap::new(),
             failures_in_a_row: vec![0; slots as usize],
             busy: 0,
+            busy_max: usize::MAX,
             left,
         }
     }
 
     /// The next slot that may start at `now`; it counts as busy until [`ended`](Self::ended).
     pub fn start(&mut self, now: Instant64) -> Option<Start> {
-        if self.left == Some(0) {
+        if self.left == Some(0) || self.busy >= self.busy_max {
             return None;
         }
         self.wake(now);
@@ -134,7 +143,7 @@ impl Pacer {
     /// When [`start`](Self::start) may have something to say without a slot ending first.
     #[must_use]
     pub fn wakes_at(&self) -> Option<Instant64> {
-        if self.left == Some(0) {
+        if self.left == Some(0) || self.busy >= self.busy_max {
             return None;
         }
         match &self.model {
@@ -230,6 +239,21 @@ mod tests {
         assert_eq!(pacer.wakes_at(), Some(Instant64::ZERO));
         assert_eq!(drain(&mut pacer, at(5)), [1]);
         assert_eq!(pacer.busy(), 3);
+    }
+
+    #[test]
+    fn slots_that_are_kept_start_a_few_at_a_time() {
+        let mut pacer = Pacer::keeping(5, Some(5), 2);
+        assert_eq!(drain(&mut pacer, at(0)), [0, 1]);
+        assert_eq!(pacer.wakes_at(), None);
+        pacer.kept();
+        pacer.ended(1, at(1), false);
+        assert_eq!(drain(&mut pacer, at(1)), [2, 3]);
+        pacer.kept();
+        pacer.kept();
+        assert_eq!(drain(&mut pacer, at(2)), [4], "one failed, and there are no more starts");
+        pacer.kept();
+        assert!(pacer.is_over());
     }
 
     #[test]

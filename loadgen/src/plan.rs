@@ -124,6 +124,8 @@ pub struct TlsShape {
     pub names: Weighted<ServerName<'static>>,
     /// The share of handshakes that resume a session, from 0 to 1.
     pub resume: f64,
+    /// The share of those that can whose request is early data, from 0 to 1.
+    pub early_data: f64,
     /// Whether to verify certificates.
     pub verify: Verify,
     /// The client's own certificate.
@@ -215,6 +217,7 @@ impl Plan {
         let target = target_of(&args, cores)?;
         let embedded = matches!(target, Target::Embedded { .. });
         talk_options(&args)?;
+        early_data_options(&args)?;
         let open = open_loop(&args)?;
         let connections = connections(&args, open.is_some(), embedded)?;
         let shards = args.shards.unwrap_or(if embedded { 1 } else { cores }).min(connections);
@@ -245,7 +248,8 @@ impl Plan {
             None => Verify::No,
         };
         let names = names::of(args.sni.as_deref(), &target, &verify)?;
-        let alpn = args.alpn.unwrap_or_else(|| Weighted::one(default_alpn(args.then)));
+        let early_data = args.early_data.unwrap_or(0.0);
+        let alpn = args.alpn.unwrap_or_else(|| Weighted::one(default_alpn(args.then, early_data > 0.0)));
         let client_auth =
             args.client_cert.zip(args.client_key).map(|(certificates, key)| ClientAuth { certificates, key });
         Ok(Self {
@@ -263,6 +267,7 @@ impl Plan {
                 signatures: args.signatures,
                 names,
                 resume: args.resume.unwrap_or(0.0),
+                early_data,
                 verify,
                 client_auth,
             },
@@ -295,8 +300,13 @@ impl Plan {
         };
         let warm_up =
             if self.warm_up.is_zero() { String::new() } else { format!(" after {} of warm-up", Plain(self.warm_up)) };
+        let percent = |share: f64| (share * 1e5).round() / 1e3;
+        let early_data = match self.tls.early_data {
+            0.0 => String::new(),
+            share => format!(", {}% of that with early data", percent(share)),
+        };
         format!(
-            "measuring {target} {extent}{warm_up}: {}, {}{}, {}, {}{}, {}{}",
+            "measuring {target} {extent}{warm_up}: {}, {}{}, {}, {}{}{early_data}, {}{}",
             self.load_text(),
             count(self.shards, "client thread"),
             if self.burst { ", in rounds" } else { "" },
@@ -305,7 +315,7 @@ impl Plan {
             match self.tls.resume {
                 0.0 => String::new(),
                 1.0 => ", resuming".to_owned(),
-                share => format!(", resuming {}%", (share * 1e5).round() / 1e3),
+                share => format!(", resuming {}%", percent(share)),
             },
             self.tls.verify.describe(),
             match self.then {
@@ -352,6 +362,26 @@ fn talk_options(args: &Args) -> Result<(), UsageError> {
     }
     if args.then == Then::Hold && args.burst {
         return Err(UsageError::OptionMismatch("--burst and --then hold exclude each other: there is one round only"));
+    }
+    Ok(())
+}
+
+/// Early data needs a session, and a request to put into it.
+fn early_data_options(args: &Args) -> Result<(), UsageError> {
+    if args.early_data.is_none() {
+        return Ok(());
+    }
+    if args.then != Then::Http || args.resume.is_none_or(|share| share == 0.0) || args.tls == TlsVersions::Tls12 {
+        return Err(UsageError::OptionMismatch(
+            "--early-data is for a request in a resumed session of TLS 1.3: write --resume and --then http with it",
+        ));
+    }
+    let h2 = |list: &AlpnList| list.0.iter().any(|id| id == b"h2");
+    if args.alpn.as_ref().is_some_and(|alpn| alpn.items().iter().any(h2)) {
+        return Err(UsageError::OptionMismatch(
+            "--early-data is for HTTP/1.1, as the request is written before the protocol is known: leave --alpn out, or \
+             h2 out of it",
+        ));
     }
     Ok(())
 }
@@ -406,9 +436,9 @@ fn sources(args: &Args, target: &Target) -> Result<Vec<IpAddr>, UsageError> {
     Ok(sources.0.clone())
 }
 
-fn default_alpn(then: Then) -> AlpnList {
+fn default_alpn(then: Then, early_data: bool) -> AlpnList {
     let http1 = b"http/1.1".to_vec();
-    AlpnList(if then == Then::Websocket { vec![http1] } else { vec![b"h2".to_vec(), http1] })
+    AlpnList(if then == Then::Websocket || early_data { vec![http1] } else { vec![b"h2".to_vec(), http1] })
 }
 
 fn cores(allowed: &[usize]) -> u32 {
@@ -505,6 +535,10 @@ mod tests {
             &["[::1]:1", "--source", "127.0.0.1"],
             &["--source", "::1"],
             &["--then", "hold"],
+            &["a:1", "--early-data", "--then", "http"],
+            &["a:1", "--early-data", "--resume"],
+            &["a:1", "--early-data", "--resume", "--then", "http", "--alpn", "h2,http/1.1"],
+            &["a:1", "--early-data", "--resume", "--then", "http", "--tls", "1.2"],
         ] {
             assert!(matches!(plan(lonely), Err(UsageError::OptionMismatch(_))), "{lonely:?}");
         }

@@ -61,6 +61,15 @@ impl Phased {
     }
 }
 
+/// What became of early data that was offered (RFC 8446 section 2.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EarlyData {
+    /// The server took it.
+    Accepted,
+    /// It did not; what was in it was sent again after the handshake.
+    Rejected,
+}
+
 /// What tells the sorts of handshakes apart, and the latencies of one.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -69,8 +78,24 @@ pub struct Sort<'a> {
     pub alpn: Option<&'a [u8]>,
     /// Whether sessions were resumed.
     pub resumed: bool,
+    /// What became of early data; `None` where none was offered.
+    pub early_data: Option<EarlyData>,
     /// How long they took.
     pub latencies: &'a Phased,
+}
+
+impl Sort<'_> {
+    /// What its sessions were, in one word.
+    #[must_use]
+    pub const fn session_name(&self) -> &'static str {
+        match (self.resumed, self.early_data) {
+            (false, None) => "full",
+            (true, None) => "resumed",
+            (_, Some(EarlyData::Accepted)) => "early_data",
+            (true, Some(EarlyData::Rejected)) => "early_data_rejected",
+            (false, Some(EarlyData::Rejected)) => "full_early_data_rejected",
+        }
+    }
 }
 
 /// What one handshake agreed on, small enough to wait for the end of its connection.
@@ -88,6 +113,8 @@ pub struct Facts {
     pub scheme: Option<SignatureScheme>,
     /// Whether a session was resumed.
     pub resumed: bool,
+    /// What became of early data; `None` when none was offered.
+    pub early_data: Option<EarlyData>,
 }
 
 /// Stands for an ALPN protocol ID in one [`Record`].
@@ -125,6 +152,9 @@ impl<K: PartialEq + Copy> Counts<K> {
     }
 }
 
+/// The protocol, whether a session was resumed, and what became of early data.
+type SortKey = (AlpnId, bool, Option<EarlyData>);
+
 /// What was measured, by one shard or by all.
 #[derive(Clone, Debug, Default)]
 pub struct Record {
@@ -141,7 +171,7 @@ pub struct Record {
     /// From a message to its echo; empty without messages.
     pub echo: Latency,
     /// By ALPN protocol and by session: mostly one or two.
-    sorts: Vec<(AlpnId, bool, Phased)>,
+    sorts: Vec<(SortKey, Phased)>,
     /// Each second of it.
     pub series: Series,
     alpn: Vec<(Option<Box<[u8]>>, u64)>,
@@ -150,6 +180,7 @@ pub struct Record {
     groups: Counts<NamedGroup>,
     schemes: Counts<SignatureScheme>,
     statuses: Counts<u16>,
+    early_data: Counts<EarlyData>,
     errors: Counts<ErrorClass>,
     /// The first detail that came with each class.
     examples: Vec<(ErrorClass, String)>,
@@ -196,7 +227,8 @@ impl Record {
             self.first_byte.add(first_byte);
         }
         self.total.add(phases.total());
-        self.sort(facts.alpn, facts.resumed).add(&phases);
+        self.early_data.add_some(facts.early_data);
+        self.sort((facts.alpn, facts.resumed, facts.early_data)).add(&phases);
         self.alpn[facts.alpn.0].1 += 1;
         self.versions.add_some(facts.version);
         self.suites.add_some(facts.suite);
@@ -204,12 +236,12 @@ impl Record {
         self.schemes.add_some(facts.scheme);
     }
 
-    fn sort(&mut self, alpn: AlpnId, resumed: bool) -> &mut Phased {
-        let at = self.sorts.iter().position(|(a, r, _)| (*a, *r) == (alpn, resumed)).unwrap_or_else(|| {
-            self.sorts.push((alpn, resumed, Phased::default()));
+    fn sort(&mut self, key: SortKey) -> &mut Phased {
+        let at = self.sorts.iter().position(|(k, _)| *k == key).unwrap_or_else(|| {
+            self.sorts.push((key, Phased::default()));
             self.sorts.len() - 1
         });
-        &mut self.sorts[at].2
+        &mut self.sorts[at].1
     }
 
     /// Counts the status of a response.
@@ -244,10 +276,11 @@ impl Record {
             let id = self.alpn(protocol.as_deref());
             self.alpn[id.0].1 += n;
         }
-        for (alpn, resumed, latencies) in &other.sorts {
+        for ((alpn, resumed, early_data), latencies) in &other.sorts {
             let id = self.alpn(other.alpn[alpn.0].0.as_deref());
-            self.sort(id, *resumed).merge(latencies);
+            self.sort((id, *resumed, *early_data)).merge(latencies);
         }
+        self.early_data.merge(&other.early_data);
         self.series.merge(&other.series);
         self.versions.merge(&other.versions);
         self.suites.merge(&other.suites);
@@ -312,11 +345,18 @@ impl Record {
         self.statuses.0.iter().copied()
     }
 
+    /// Complete handshakes in which early data was offered and came to this.
+    #[must_use]
+    pub fn early_data(&self, came_to: EarlyData) -> u64 {
+        self.early_data.0.iter().find(|(e, _)| *e == came_to).map_or(0, |(_, n)| *n)
+    }
+
     /// The latencies of complete handshakes by ALPN protocol and by session, in the order of their first.
     pub fn sorts(&self) -> impl Iterator<Item = Sort<'_>> {
-        self.sorts.iter().map(|(alpn, resumed, latencies)| Sort {
+        self.sorts.iter().map(|((alpn, resumed, early_data), latencies)| Sort {
             alpn: self.alpn[alpn.0].0.as_deref(),
             resumed: *resumed,
+            early_data: *early_data,
             latencies,
         })
     }
@@ -355,7 +395,7 @@ mod tests {
     fn facts(record: &mut Record, alpn: Option<&[u8]>, resumed: bool) -> Facts {
         let (version, group) = (Some(ProtocolVersion::TLSv1_3), Some(NamedGroup::X25519));
         let scheme = Some(SignatureScheme::ECDSA_NISTP256_SHA256);
-        Facts { alpn: record.alpn(alpn), version, suite: None, group, scheme, resumed }
+        Facts { alpn: record.alpn(alpn), version, suite: None, group, scheme, resumed, early_data: None }
     }
 
     #[test]
@@ -397,6 +437,22 @@ mod tests {
         assert_eq!(found, [(Some(&b"h2"[..]), false, 2), (None, false, 1), (Some(b"h2"), true, 1)]);
         assert!(a.sorts().next().unwrap().latencies.total.max().unwrap() >= Duration::from_millis(20));
         assert_eq!(a.by_scheme().collect::<Vec<_>>(), [(SignatureScheme::ECDSA_NISTP256_SHA256, 4)]);
+    }
+
+    #[test]
+    fn early_data_is_counted_and_its_latencies_are_kept_apart() {
+        let (mut a, mut b) = (Record::default(), Record::default());
+        let succeed = |record: &mut Record, early_data| {
+            let f = Facts { early_data, ..facts(record, None, true) };
+            record.succeeded(Phases::default(), &f);
+        };
+        succeed(&mut a, None);
+        succeed(&mut b, Some(EarlyData::Rejected));
+        succeed(&mut b, Some(EarlyData::Accepted));
+        a.merge(&b);
+        assert_eq!((a.early_data(EarlyData::Accepted), a.early_data(EarlyData::Rejected)), (1, 1));
+        let names: Vec<_> = a.sorts().map(|s| (s.session_name(), s.latencies.total.count())).collect();
+        assert_eq!(names, [("resumed", 1), ("early_data_rejected", 1), ("early_data", 1)]);
     }
 
     #[test]

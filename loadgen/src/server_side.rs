@@ -77,12 +77,13 @@ pub fn sample(server: &ServerCpu) -> Option<Sample> {
         }
         ServerCpu::Cgroup(path) => {
             let time = |field| cgroup_micros(path, field).map(Duration::from_micros);
-            let resident = fs::read_to_string(path.join("memory.current")).ok().and_then(|n| n.trim().parse().ok());
+            let pids = fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default();
+            let counted = fs::read_to_string(path.join("memory.current")).ok().and_then(|n| n.trim().parse().ok());
+            // A group need not count its memory; its processes' is known all the same.
+            let resident = counted.or_else(|| pids.lines().map(resident_of).sum());
             let mut all =
                 Sample { user: time("user_usec")?, system: time("system_usec")?, resident, ..Sample::default() };
-            for pid in fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default().lines() {
-                all.add_process_switches(pid);
-            }
+            pids.lines().for_each(|pid| all.add_process_switches(pid));
             Some(all)
         }
         ServerCpu::Threads(threads) => {
@@ -98,16 +99,15 @@ pub fn sample(server: &ServerCpu) -> Option<Sample> {
 impl Sample {
     /// A process that has gone meanwhile adds nothing.
     fn add_process(&mut self, pid: u32) {
-        let process = format!("/proc/{pid}");
-        let Some((user, system)) = fs::read_to_string(format!("{process}/stat")).ok().and_then(|s| cpu_times(&s))
+        let Some((user, system)) = fs::read_to_string(format!("/proc/{pid}/stat")).ok().and_then(|s| cpu_times(&s))
         else {
             return;
         };
         self.user += user;
         self.system += system;
-        let resident = fs::read_to_string(format!("{process}/status")).ok().and_then(|s| number(&s, "VmRSS:"));
-        self.resident = self.resident.zip(resident).map(|(all, kib)| all + kib * 1024);
-        self.add_process_switches(&pid.to_string());
+        let pid = pid.to_string();
+        self.resident = self.resident.zip(resident_of(&pid)).map(|(all, bytes)| all + bytes);
+        self.add_process_switches(&pid);
     }
 
     /// The process's own status has only its first thread's switches.
@@ -130,6 +130,12 @@ impl Sample {
         self.switches_voluntary += number(&status, "voluntary_ctxt_switches:").unwrap_or(0);
         self.switches_involuntary += number(&status, "nonvoluntary_ctxt_switches:").unwrap_or(0);
     }
+}
+
+/// The resident memory of a process, in bytes.
+fn resident_of(pid: &str) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    number(&status, "VmRSS:").map(|kib| kib * 1024)
 }
 
 /// A process and all that come from it; `None` when it is not there.
@@ -216,6 +222,9 @@ mod tests {
         assert_eq!((seen.user, seen.system), (Duration::from_micros(500), Duration::from_micros(200)));
         assert_eq!((seen.resident, cgroup.sample()), (Some(4096), Some(Duration::from_micros(700))));
         assert!(seen.switches_voluntary > 0 || !cfg!(target_os = "linux"), "{seen:?}");
+        fs::remove_file(dir.join("memory.current")).unwrap();
+        let resident = sample(&cgroup).unwrap().resident;
+        assert!(resident > Some(4096) || !cfg!(target_os = "linux"), "that of its processes: {resident:?}");
         fs::remove_dir_all(&dir).unwrap();
     }
 

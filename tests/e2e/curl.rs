@@ -60,6 +60,26 @@ fn who_accepts_html_gets_a_page() {
 }
 
 #[test]
+fn curl_is_told_to_continue_before_it_sends_its_content() {
+    let Some(program) = Peer::Curl.installed() else { return };
+    for placement in [&[][..], &["--workers", "1"]] {
+        let server = Localhost::start(placement);
+        for (flag, version) in [("--http2", "HTTP/2"), ("--http1.1", "HTTP/1.1")] {
+            // It would wait for longer than the test may take.
+            let args = [flag, "--verbose", "--expect100-timeout", "1000", "--header", "expect: 100-continue"];
+            let ended = run(curl(&program, &server, &args).args(["--data", "content"]).arg(url(&server, "/")));
+            assert_eq!((ended.code(), &*ended.stdout), (0, "only GET and HEAD\n"), "{ended}");
+            let statuses: Vec<_> = ended.stderr.lines().filter_map(|l| l.strip_prefix("< ")).collect();
+            let statuses: Vec<_> = statuses.iter().filter_map(|l| l.strip_prefix(version)).map(str::trim).collect();
+            assert!(
+                matches!(statuses[..], [first, last] if first.starts_with("100") && last.starts_with("405")),
+                "{ended}"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_second_request_uses_the_same_connection() {
     let Some(program) = Peer::Curl.installed() else { return };
     let server = Localhost::start(&["--stats"]);

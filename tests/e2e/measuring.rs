@@ -1,6 +1,10 @@
 //! `handfast-load` as a program, and what it is asked for most.
 
+use std::fs;
+use std::path::PathBuf;
+
 use handfast_tests::binaries::handfast_load;
+use handfast_tests::peers::skipped;
 use handfast_tests::process::{Ended, run};
 use serde_json::{Value, json};
 
@@ -136,4 +140,47 @@ fn handshakes_that_end_with_a_reset_are_complete_for_the_server_too() {
     }
     let stats = server.server.stop().stdout;
     assert_eq!((counter(&stats, "handshakes_full"), counter(&stats, "closed")), (400, 400), "{stats}");
+}
+
+/// The directory of the control groups of version 2, wherever this system has it.
+fn cgroups() -> Option<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
+    mounts.lines().find_map(|line| {
+        let mut fields = line.split(' ').skip(1);
+        let path = fields.next()?;
+        (fields.next()? == "cgroup2").then(|| PathBuf::from(path))
+    })
+}
+
+/// A control group, which goes when its processes have.
+struct Cgroup(PathBuf);
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        // One that stays behind is empty.
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+#[test]
+fn a_servers_control_group_has_the_figures_of_its_processes() {
+    let group = cgroups().map(|root| Cgroup(root.join(format!("handfast-{}", std::process::id()))));
+    let Some(group) = group.filter(|group| fs::create_dir(&group.0).is_ok()) else {
+        skipped(&"there is no control group of version 2 that this user may make");
+        return;
+    };
+    let server = Localhost::start(&["--close"]);
+    let (target, pid) = (server.addr().to_string(), server.server.process().id().to_string());
+    fs::write(group.0.join("cgroup.procs"), &pid).expect("the server moves into the group");
+    let path = group.0.to_str().expect("a path in UTF-8").to_owned();
+    for how in [["--server-cgroup", &path], ["--server-pid", &pid]] {
+        let (figures, _) = good_load(&[&[target.as_str()], &SHORT[..], &how].concat());
+        let at = |field: &str| figures.pointer(field).and_then(Value::as_f64).unwrap_or_else(|| panic!("{figures}"));
+        let (all, user) = (at("/server_cpu_us_per_handshake"), at("/server/cpu_user_us_per_handshake"));
+        // A handshake takes tens of microseconds, and no machine that runs these tests milliseconds.
+        assert!(all > 20.0 && all < 20_000.0 && user <= all * 1.5, "{figures}");
+        assert!(at("/server/resident_bytes_before") > 1e6, "{figures}");
+        assert!(at("/server/switches_voluntary_per_handshake") >= 0.0, "{figures}");
+    }
+    server.server.stop();
 }

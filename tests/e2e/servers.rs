@@ -17,14 +17,14 @@ use crate::server::{Files, text, until};
 
 /// A server of somebody else's, with a certificate of ours for `localhost` and 127.0.0.1.
 pub(crate) struct Foreign {
-    process: Process,
+    pub(crate) process: Process,
     pub(crate) addr: SocketAddr,
     pub(crate) files: Files,
-    _scratch: Scratch,
+    pub(crate) scratch: Scratch,
 }
 
 impl Foreign {
-    fn target(&self) -> String {
+    pub(crate) fn target(&self) -> String {
         self.addr.to_string()
     }
 
@@ -48,6 +48,11 @@ pub(crate) struct Nginx {
 }
 
 pub(crate) fn nginx() -> Option<Nginx> {
+    nginx_with(nginx_config)
+}
+
+/// nginx with another configuration, made of its directory, its two addresses and its certificate.
+pub(crate) fn nginx_with(config: impl Fn(&str, SocketAddr, SocketAddr, &Files) -> String) -> Option<Nginx> {
     let nginx = Peer::Nginx.installed()?;
     // It cannot tell us which free ports it took; so we take two and give them up, and somebody else may be faster.
     for _ in 0..10 {
@@ -56,13 +61,13 @@ pub(crate) fn nginx() -> Option<Nginx> {
         let scratch = Scratch::new();
         let files = Files::new(&scratch, "nginx", make(&["localhost", "127.0.0.1", ASKING]));
         let (dir, pid) = (scratch.path(""), scratch.path("nginx.pid"));
-        let config = scratch.file("nginx.conf", nginx_config(text(&dir), addr, plain, &files));
+        let config = scratch.file("nginx.conf", config(text(&dir), addr, plain, &files));
         let process = Process::start(nginx.command().args(["-p", text(&dir), "-c", text(&config)]));
         // It writes this file once it listens.
         let listens = || fs::read_to_string(&pid).is_ok_and(|pid| pid.ends_with('\n'));
         until("nginx", || listens() || process.has_ended());
         if listens() {
-            return Some(Nginx { tls: Foreign { process, addr, files, _scratch: scratch }, plain });
+            return Some(Nginx { tls: Foreign { process, addr, files, scratch }, plain });
         }
         let ended = process.end();
         assert!(ended.stderr.contains("Address already in use"), "{ended}");
@@ -106,7 +111,7 @@ pub(crate) fn s_server(args: &[&str]) -> Option<Foreign> {
     let addr = process.wait_for("port", Pipe::Stdout, |text| {
         text.split_inclusive('\n').find_map(|l| l.strip_suffix('\n')?.strip_prefix("ACCEPT ")?.parse().ok())
     });
-    Some(Foreign { process, addr, files, _scratch: scratch })
+    Some(Foreign { process, addr, files, scratch })
 }
 
 /// One request over HTTP/1.x; the whole answer.

@@ -1,6 +1,6 @@
 //! Content, trailers and the end of a connection, in both placements.
 
-use handfast_tests::h2::{End, H2, Response, code, flag, kind};
+use handfast_tests::h2::{End, H2, Response, block, code, flag, frame, kind};
 
 use crate::site::{LIMITED_BYTES, PLACEMENTS, Site};
 
@@ -126,16 +126,80 @@ fn head_has_the_length_and_no_content() {
 }
 
 #[test]
-fn a_client_that_expects_100_gets_its_answer_without() {
+fn a_client_that_expects_100_gets_it_when_its_content_is_read() {
     for placement in PLACEMENTS {
         let site = Site::on(placement);
         let mut h2 = site.open();
-        h2.request(1, "POST", "/count", &[("expect", "100-continue")], false);
-        // RFC 9110 section 10.1.1 has the server say 100 or a final status; the library says nothing, and the client
-        // goes on when it has waited long enough.
-        h2.ping();
-        h2.data(1, b"anyway", true);
+        for (stream, expected) in [(1, "100-continue"), (3, "100-Continue")] {
+            h2.request(stream, "POST", "/count", &[("expect", expected)], false);
+            // RFC 9110 section 10.1.1, RFC 9113 section 8.1.
+            let interim = h2.next();
+            assert_eq!((interim.kind, interim.stream, interim.has(flag::END_STREAM)), (kind::HEADERS, stream, false));
+            assert_eq!(h2.decode(&interim.payload), [(":status".to_owned(), "100".to_owned())]);
+            h2.data(stream, b"then", true);
+            assert_eq!(h2.response().content, b"4 bytes {}");
+        }
+        drop(h2);
+        site.lives_on();
+    }
+}
+
+#[test]
+fn a_client_that_expects_100_in_vain_gets_a_final_answer_alone() {
+    for placement in PLACEMENTS {
+        let site = Site::on(placement);
+        let mut h2 = site.open();
+        // The service does not look at the content.
+        h2.request(1, "POST", "/method", &[("expect", "100-continue")], false);
+        let response = h2.response();
+        assert_eq!((response.status, &response.content[..]), (200, &b"POST"[..]));
+        assert_eq!(h2.reset_of(1), code::NO_ERROR);
+        // It has come already, or there is none.
+        let fields = [(":method", "POST"), (":scheme", "https"), (":authority", "a"), (":path", "/count")];
+        let head = block(&[&fields[..], &[("expect", "100-continue")]].concat());
+        let request = [frame(kind::HEADERS, flag::END_HEADERS, 3, &head), frame(kind::DATA, 1, 3, b"anyway")].concat();
+        h2.bytes(&request);
         assert_eq!(h2.response().content, b"6 bytes {}");
+        h2.request(5, "GET", "/count", &[("expect", "100-continue")], true);
+        assert_eq!(h2.response().content, b"0 bytes {}");
+        // Other expectations are the service's (RFC 9110 section 10.1.1).
+        h2.request(7, "POST", "/count", &[("expect", "200-ok")], false);
+        h2.ping();
+        h2.data(7, b"x", true);
+        assert_eq!(h2.response().content, b"1 bytes {}");
+        drop(h2);
+        site.lives_on();
+    }
+}
+
+#[test]
+fn a_tunnel_carries_bytes_both_ways_and_ends_each_way_apart() {
+    for placement in PLACEMENTS {
+        let site = Site::on(placement);
+        let mut h2 = site.open();
+        h2.headers(1, &[(":method", "CONNECT"), (":authority", "a:1")], false);
+        let opened = h2.next();
+        assert_eq!((opened.kind, opened.has(flag::END_STREAM)), (kind::HEADERS, false));
+        let fields = h2.decode(&opened.payload);
+        assert_eq!(fields[0].1, "200", "{fields:?}");
+        // RFC 9110 section 9.3.6.
+        assert!(fields.iter().all(|(name, _)| name != "content-length"), "{fields:?}");
+        let content = pattern(200_000);
+        let mut echoed = Vec::new();
+        for piece in content.chunks(16 * 1024) {
+            h2.data(1, piece, false);
+            let upto = echoed.len() + piece.len();
+            while echoed.len() < upto {
+                let frame = h2.next();
+                h2.window_update(0, frame.payload.len());
+                h2.window_update(1, frame.payload.len());
+                echoed.extend(frame.payload);
+            }
+        }
+        assert!(echoed == content);
+        h2.data(1, b"", true);
+        let last = h2.next();
+        assert_eq!((last.kind, last.payload.len(), last.has(flag::END_STREAM)), (kind::DATA, 0, true));
         drop(h2);
         site.lives_on();
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use handfast_tests::h2::{End, H2, PREFACE, code, flag, frame, kind};
+use handfast_tests::h2::{End, H2, PREFACE, WINDOW, code, flag, frame, kind, setting};
 
 use crate::site::{PLACEMENTS, Site};
 
@@ -164,6 +164,74 @@ fn a_client_without_a_sign_of_life_is_closed_with_its_streams() {
             }
         }
         assert_eq!(goaway, Some(code::NO_ERROR));
+        drop(h2);
+        site.lives_on();
+    }
+}
+
+#[test]
+fn a_client_that_opens_no_window_has_its_stream_reset_and_no_other() {
+    for placement in PLACEMENTS {
+        let site = Site::with(placement, |options| options.window_wait = SOON);
+        let mut h2 = H2::open_with(site.connect(), &[(setting::INITIAL_WINDOW_SIZE, 0)]);
+        h2.get(1, "/bytes/10");
+        assert_eq!(h2.next().kind, kind::HEADERS);
+        assert_eq!(h2.reset_of(1), code::CANCEL);
+        // A window that opens, and then no more.
+        h2.settings(&[(setting::INITIAL_WINDOW_SIZE, u32::try_from(WINDOW).expect("31 bits"))]);
+        h2.get(3, "/bytes/1000000");
+        assert_eq!(h2.reset_of(3), code::CANCEL);
+        // The connection's window is used up as well.
+        h2.window_update(0, 100);
+        h2.get(5, "/");
+        loop {
+            let frame = h2.next();
+            if frame.has(flag::END_STREAM) {
+                assert_eq!((frame.stream, &frame.payload[..]), (5, &b"well"[..]));
+                break;
+            }
+        }
+        drop(h2);
+        site.lives_on();
+    }
+}
+
+#[test]
+fn a_tunnel_whose_client_opens_no_window_is_reset() {
+    for placement in PLACEMENTS {
+        let site = Site::with(placement, |options| options.window_wait = SOON);
+        let mut h2 = H2::open_with(site.connect(), &[(setting::INITIAL_WINDOW_SIZE, 0)]);
+        h2.headers(1, &[(":method", "CONNECT"), (":authority", "a:1")], false);
+        assert_eq!(h2.next().kind, kind::HEADERS);
+        h2.data(1, b"an echo", false);
+        assert_eq!(h2.reset_of(1), code::CANCEL);
+        h2.ping();
+        drop(h2);
+        site.lives_on();
+    }
+}
+
+#[test]
+fn content_that_does_not_come_is_not_waited_for() {
+    for placement in PLACEMENTS {
+        let site = Site::with(placement, |options| options.content_wait = SOON);
+        let mut h2 = H2::open_with(site.connect(), &[(setting::HEADER_TABLE_SIZE, 0)]);
+        h2.request(1, "POST", "/count", &[], false);
+        h2.data(1, b"a beginning", false);
+        // A service that looks for what was wrong may say so.
+        assert_eq!(h2.response().content, b"nothing more of the request's content came for 30ms");
+        assert_eq!(h2.reset_of(1), code::NO_ERROR);
+        // One that fails does not.
+        h2.request(3, "POST", "/whole", &[], false);
+        assert_eq!(h2.reset_of(3), code::CANCEL);
+        // Nor is there a hurry once the answer has begun.
+        h2.request(5, "POST", "/echo", &[], false);
+        assert_eq!(h2.next().kind, kind::HEADERS);
+        h2.request(7, "POST", "/whole", &[], false);
+        assert_eq!(h2.reset_of(7), code::CANCEL);
+        h2.data(5, b"at leisure", true);
+        let frame = h2.next();
+        assert_eq!((frame.stream, &frame.payload[..]), (5, &b"at leisure"[..]));
         drop(h2);
         site.lives_on();
     }

@@ -231,9 +231,8 @@ fn s8_5_connect_has_neither_scheme_nor_path() {
 }
 
 #[test]
-fn s8_5_connect_without_an_authority_is_the_services_to_refuse() {
-    // A fault of the library: section 8.5 has it malformed.
-    malformed(&Refusal::Status(200), &[&[(":method", "CONNECT")]]);
+fn s8_5_connect_without_an_authority_is_malformed() {
+    malformed(&STREAM, &[&[(":method", "CONNECT")]]);
 }
 
 #[test]

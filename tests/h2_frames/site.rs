@@ -12,23 +12,24 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use handfast::client::{Client, Connection, Roots};
 use handfast::metrics::Metrics;
-use handfast::worker::http2::{Options, serve_with};
-use handfast::{Engine, Handle, Pin, Placement, Protocol};
+use handfast::worker::http2::{OnTunnel, Options, serve_with, tunnel};
+use handfast::{Engine, Handle, Pin, Placement, Protocol, worker};
 use handfast_tests::certificates::make;
 use handfast_tests::h2::H2;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
+use tokio::io::{AsyncWriteExt, copy, split};
 
 pub(crate) const PLACEMENTS: [Placement; 2] = [Placement::SharedCore, Placement::Threads(1)];
 /// Content that `/limited` takes.
 pub(crate) const LIMITED_BYTES: usize = 1000;
 const CHUNK: &[u8] = &[b'h'; 8 * 1024];
 
-type Content = UnsyncBoxBody<Bytes, hyper::Error>;
+type Content = UnsyncBoxBody<Bytes, worker::BodyError>;
 
 /// What the site's handlers and the test share.
 #[derive(Debug, Default)]
@@ -79,9 +80,14 @@ impl Site {
         configure(&mut options);
         let backstage = Arc::<Backstage>::default();
         let shared = Arc::clone(&backstage);
-        let worker = serve_with(options, move |_| {
-            let backstage = Arc::clone(&shared);
-            service_fn(move |request| answer(request, Arc::clone(&backstage)))
+        let worker = serve_with(options, move |connection| {
+            let (backstage, connection) = (Arc::clone(&shared), connection.clone());
+            service_fn(move |mut request| {
+                if let Some(tunnel) = tunnel(&mut request) {
+                    connection.local().spawn(echo(tunnel));
+                }
+                answer(request, Arc::clone(&backstage))
+            })
         });
         let made = make(&["localhost"]);
         let engine = Engine::builder()
@@ -129,7 +135,20 @@ impl Site {
     }
 }
 
-async fn answer(request: Request<Incoming>, backstage: Arc<Backstage>) -> Result<Response<Content>, Infallible> {
+/// Sends back what comes through a tunnel.
+async fn echo(tunnel: OnTunnel) {
+    if let Some(tunnel) = tunnel.await {
+        let (mut from, mut to) = split(tunnel);
+        if copy(&mut from, &mut to).await.is_ok() {
+            to.shutdown().await.expect("the end");
+        }
+    }
+}
+
+async fn answer(
+    request: Request<worker::Body>,
+    backstage: Arc<Backstage>,
+) -> Result<Response<Content>, worker::BodyError> {
     let (head, content) = request.into_parts();
     let response = match head.uri.path() {
         "/echo" => Response::new(content.boxed_unsync()),
@@ -138,6 +157,7 @@ async fn answer(request: Request<Incoming>, backstage: Arc<Backstage>) -> Result
             Ok(_) => text(StatusCode::OK, "all of it".into()),
             Err(_) => text(StatusCode::PAYLOAD_TOO_LARGE, "too much".into()),
         },
+        "/whole" => text(StatusCode::OK, format!("{} bytes", content.collect().await?.to_bytes().len())),
         "/never" => {
             // What comes is not read.
             let _held = content;
@@ -170,7 +190,7 @@ fn text(status: StatusCode, text: String) -> Response<Content> {
 }
 
 /// Bytes and trailers, for people; or what kept them from coming.
-async fn count(content: Incoming) -> String {
+async fn count(content: worker::Body) -> String {
     match content.collect().await {
         Ok(collected) => {
             let named = |(n, v): (&HeaderName, &HeaderValue)| (n.to_string(), format!("{v:?}"));
@@ -189,12 +209,12 @@ struct Made {
 
 impl Body for Made {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = worker::BodyError;
 
     fn poll_frame(
         mut self: Pinned<&mut Self>,
         _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, worker::BodyError>>> {
         let n = self.left.min(CHUNK.len());
         self.left -= n;
         self.backstage.made.fetch_add(n, Ordering::Relaxed);

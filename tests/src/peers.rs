@@ -20,7 +20,7 @@ pub enum Peer {
     Nginx,
     /// The same nginx, with its module for TCP.
     NginxStream,
-    /// HAProxy.
+    /// HAProxy, with TLS.
     HaProxy,
     /// strace, which counts system calls.
     Strace,
@@ -93,7 +93,7 @@ impl Peer {
             Self::Strace => (&["-V"], &["strace"]),
             Self::Nginx => (&["-V"], &["http_ssl_module", "http_v2_module"]),
             Self::NginxStream => (&["-V"], &["with-stream"]),
-            Self::HaProxy => (&["-v"], &["HAProxy"]),
+            Self::HaProxy => (&["-vv"], &["HAProxy", "OpenSSL"]),
             Self::H2load => (&["--version"], &["h2load"]),
             Self::Nghttp => (&["--version"], &["nghttp"]),
             Self::Node => (&["--version"], &["v"]),

@@ -10,9 +10,9 @@ use std::sync::Arc;
 
 use handfast::websocket::{CloseCode, Message, Options, Text, WebSocket};
 use handfast::worker::Connection;
-use handfast::{Engine, HandshakeFacts, Http};
+use handfast::{Engine, HandshakeFacts, Http, worker};
 use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
+use hyper::body::Bytes;
 use hyper::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
@@ -65,7 +65,7 @@ impl Room {
     }
 }
 
-fn page(request: &Request<Incoming>) -> Response<Full<Bytes>> {
+fn page(request: &Request<worker::Body>) -> Response<Full<Bytes>> {
     if request.uri().path() != "/" {
         let mut response = Response::new(Full::from("not found\n"));
         *response.status_mut() = StatusCode::NOT_FOUND;
@@ -83,7 +83,7 @@ fn main() -> Result<(), common::Error> {
     options.subprotocols = vec!["chat".into()];
     options.message_bytes_max = 2000;
     let pages = |_: &Connection| {
-        service_fn(|request: Request<Incoming>| async move { Ok::<_, std::convert::Infallible>(page(&request)) })
+        service_fn(|request: Request<worker::Body>| async move { Ok::<_, std::convert::Infallible>(page(&request)) })
     };
     let http = Http::new(pages).websocket("/chat", options, move |socket, facts| room.clone().chat(socket, facts));
     let (certificates, _) = common::self_signed("default", "localhost")?;

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use rustls::client::UnbufferedClientConnection;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{
-    ConnectionState, EncodeError, EncodeTlsData, EncryptError, InsufficientSizeError, UnbufferedStatus, WriteTraffic,
+    ConnectionState, EncodeError, EncodeTlsData, EncryptError, InsufficientSizeError, TransmitTlsData,
+    UnbufferedStatus, WriteTraffic,
 };
 use rustls::{CommonState, Error, ServerConfig};
 
@@ -89,6 +90,62 @@ impl Session<UnbufferedServerConnection> {
     }
 }
 
+impl Session<UnbufferedClientConnection> {
+    /// Appends the ClientHello of a client's new session to `out`, and `early` behind it as early data (RFC 8446 section
+    /// 2.3), when the configuration enables that and the session that is resumed allows it. Says how much of `early` went,
+    /// which is as much as the session allows; `None` when early data could not be offered.
+    ///
+    /// What went is lost when the server does not accept it. A client that has any accepted sends EndOfEarlyData with its
+    /// next flight, and none else does (section 4.5).
+    ///
+    /// # Errors
+    /// rustls cannot encrypt.
+    pub fn client_hello(&mut self, early: &[u8], out: &mut Vec<u8>) -> Result<Option<usize>, Error> {
+        let mut offered = None;
+        loop {
+            match self.conn.process(&mut []).state? {
+                ConnectionState::EncodeTlsData(mut data) => encode(&mut data, out)?,
+                ConnectionState::TransmitTlsData(mut sent) => {
+                    offered = early_data(&mut sent, early, out)?;
+                    sent.done();
+                }
+                _ => return Ok(offered),
+            }
+        }
+    }
+}
+
+/// A record's header, content type and tag (RFC 8446 section 5.2).
+const RECORD_OVERHEAD_BYTES: usize = 5 + 1 + 16;
+const RECORD_PLAINTEXT_BYTES_MAX: usize = 16 * 1024;
+
+/// Appends `early` as early data when it may be sent, and says how much of it.
+fn early_data(
+    hello: &mut TransmitTlsData<'_, rustls::client::ClientConnectionData>,
+    early: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<Option<usize>, Error> {
+    let Some(mut may) = hello.may_encrypt_early_data() else { return Ok(None) };
+    let (at, mut taken) = (out.len(), 0);
+    // rustls does not say how much it took, and takes it out of the allowance even when the room is too small: so each
+    // record has all the room that it can need, and what was written tells.
+    for chunk in early.chunks(RECORD_PLAINTEXT_BYTES_MAX) {
+        let end = out.len();
+        out.resize(end + chunk.len() + RECORD_OVERHEAD_BYTES, 0);
+        let Ok(written) = may.encrypt(chunk, &mut out[end..]) else {
+            out.truncate(at);
+            return Err(Error::EncryptError);
+        };
+        out.truncate(end + written);
+        let whole = written == chunk.len() + RECORD_OVERHEAD_BYTES;
+        taken += written.saturating_sub(RECORD_OVERHEAD_BYTES);
+        if !whole {
+            break;
+        }
+    }
+    Ok(Some(taken))
+}
+
 impl<C: Unbuffered> Session<C> {
     /// A session over a connection that was just made.
     #[must_use]
@@ -167,6 +224,20 @@ impl<C: Unbuffered> Session<C> {
     /// As for [`send`](Self::send).
     pub fn close(&mut self, out: &mut Vec<u8>) -> Result<(), Error> {
         self.with_traffic(out, |traffic, out| append(out, |room| traffic.queue_close_notify(room)))
+    }
+
+    /// Appends the answer to a KeyUpdate that asked for one (RFC 8446 section 4.6.3), if there was one since the last call.
+    /// [`send`](Self::send) puts it before its data; this is for a connection that has nothing to send.
+    ///
+    /// # Errors
+    /// As for [`send`](Self::send).
+    pub fn answer_key_update(&mut self, out: &mut Vec<u8>) -> Result<(), Error> {
+        // Asked to encrypt, rustls queues the answer first, and only then finds no room for the byte.
+        self.with_traffic(out, |traffic, _| match traffic.encrypt(&[0], &mut []) {
+            Ok(_) | Err(EncryptError::InsufficientSize(_)) => Ok(()),
+            Err(e) => Err(e),
+        })?;
+        self.with_traffic(out, |_, _| Ok(()))
     }
 
     fn with_traffic(

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::TryFutureExt;
 use futures_util::future::{self, MapOk, Ready};
 use http_body_util::{Either, Full};
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 use hyper::service::Service;
 use hyper::{Request, Response};
 
@@ -57,7 +57,7 @@ impl SharedRoutes {
         move |connection| Routed { service: make(connection), connection: connection.clone(), routes: self.clone() }
     }
 
-    fn find(&self, request: &Request<Incoming>) -> Option<&Route> {
+    fn find(&self, request: &Request<worker::Body>) -> Option<&Route> {
         let route = self.0.iter().find(|route| route.path == request.uri().path())?;
         server::is_opening(request).then_some(route)
     }
@@ -72,16 +72,16 @@ pub(super) struct Routed<S> {
 
 type Answer<B> = Response<Either<Full<Bytes>, B>>;
 
-impl<S, B> Service<Request<Incoming>> for Routed<S>
+impl<S, B> Service<Request<worker::Body>> for Routed<S>
 where
-    S: Service<Request<Incoming>, Response = Response<B>>,
+    S: Service<Request<worker::Body>, Response = Response<B>>,
     B: Body<Data = Bytes>,
 {
     type Response = Answer<B>;
     type Error = S::Error;
     type Future = future::Either<Ready<Result<Answer<B>, S::Error>>, MapOk<S::Future, fn(Response<B>) -> Answer<B>>>;
 
-    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+    fn call(&self, mut request: Request<worker::Body>) -> Self::Future {
         let Some(route) = self.routes.find(&request) else {
             let as_answer: fn(Response<B>) -> Answer<B> = |response| response.map(Either::Right);
             return future::Either::Right(self.service.call(request).map_ok(as_answer));

@@ -11,15 +11,18 @@ use hyper::header::{
 use hyper::http::uri::Authority;
 use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode, Uri, Version};
+use hyper_util::rt::TokioIo;
 use yawc::Role;
 
-use super::io::Io;
+use super::io::{Below, Io};
 use super::message::Text;
 use super::options::{Options, Origins};
 use super::socket::{Agreed, WebSocket};
 use super::{Timer, accept_key, deflate, elements, has_token};
 use crate::error::Culprit;
 use crate::shard::Draining;
+#[cfg(feature = "h2")]
+use crate::tunnel::OnTunnel;
 
 /// Whether a request asks for a WebSocket, rightly or not.
 #[must_use]
@@ -49,9 +52,36 @@ pub enum OpeningRefusal {
 /// An opening that was found right, before its answer has left.
 #[must_use = "a WebSocket that nobody opens is closed"]
 pub struct Accepted {
-    upgrade: OnUpgrade,
+    opening: Opening,
     agreed: Agreed,
     options: Options,
+}
+
+/// What becomes of the request once its answer has left.
+enum Opening {
+    Upgrade(OnUpgrade),
+    #[cfg(feature = "h2")]
+    Tunnel(OnTunnel),
+}
+
+impl Opening {
+    #[cfg(feature = "h2")]
+    fn of<B>(request: &mut Request<B>) -> Self {
+        OnTunnel::of(request).map_or_else(|| Self::Upgrade(hyper::upgrade::on(request)), Self::Tunnel)
+    }
+
+    #[cfg(not(feature = "h2"))]
+    fn of<B>(request: &mut Request<B>) -> Self {
+        Self::Upgrade(hyper::upgrade::on(request))
+    }
+
+    async fn open(self) -> Option<Below> {
+        match self {
+            Self::Upgrade(upgrade) => Some(Below::Upgraded(TokioIo::new(upgrade.await.ok()?))),
+            #[cfg(feature = "h2")]
+            Self::Tunnel(tunnel) => Some(Below::Tunnel(tunnel.await?)),
+        }
+    }
 }
 
 /// Judges a request, and gives the answer to send with what becomes the WebSocket after it.
@@ -104,8 +134,7 @@ pub fn accept<B>(request: &mut Request<B>, options: &Options) -> Result<(Respons
             agreed.extensions = Some(text);
         }
     }
-    let upgrade = hyper::upgrade::on(request);
-    Ok((response, Accepted { upgrade, agreed, options: options.clone() }))
+    Ok((response, Accepted { opening: Opening::of(request), agreed, options: options.clone() }))
 }
 
 impl Accepted {
@@ -116,8 +145,8 @@ impl Accepted {
 
     /// As [`open`](Self::open); a drain of the shard closes it.
     pub(crate) async fn open_until(self, timer: Timer, draining: Option<Draining>) -> Option<WebSocket> {
-        let upgraded = self.upgrade.await.ok()?;
-        WebSocket::new(Io::of_server(upgraded), Role::Server, &self.options, &self.agreed, timer, draining).ok()
+        let below = self.opening.open().await?;
+        WebSocket::new(Io::of_server(below), Role::Server, &self.options, &self.agreed, timer, draining).ok()
     }
 }
 
@@ -178,8 +207,10 @@ fn is_websocket(protocol: &str) -> bool {
 /// What extended CONNECT asks for (RFC 8441 section 4).
 #[cfg(feature = "h2")]
 fn connect_protocol<B>(request: &Request<B>) -> Option<&str> {
-    let protocol = request.extensions().get::<Protocol>().filter(|_| *request.method() == Method::CONNECT);
-    protocol.map(Protocol::as_str)
+    let extensions = request.extensions();
+    // Ours, and those of a hyper server.
+    let protocol = extensions.get().map(h2::ext::Protocol::as_str).or_else(|| extensions.get().map(Protocol::as_str));
+    protocol.filter(|_| *request.method() == Method::CONNECT)
 }
 
 #[cfg(not(feature = "h2"))]

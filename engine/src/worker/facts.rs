@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::body::{Body, Incoming};
+use hyper::body::Body as _;
 use hyper::header::{
     ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderValue, VARY,
 };
@@ -21,9 +21,9 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use rustls::ProtocolVersion;
 
-use super::Connection;
 #[cfg(feature = "websocket")]
 use super::HttpService;
+use super::{Body, Connection};
 use crate::handshake::HandshakeFacts;
 #[cfg(feature = "websocket")]
 use crate::websocket::Options;
@@ -46,7 +46,7 @@ pub(crate) fn facts_service(
     options: &Arc<Options>,
 ) -> impl HttpService<Body = Full<Bytes>> + use<> {
     let (connection, options) = (connection.clone(), Arc::clone(options));
-    service_fn(move |mut request: Request<Incoming>| {
+    service_fn(move |mut request: Request<Body>| {
         let response = super::websocket::echo_with(&connection, &mut request, &options)
             .unwrap_or_else(|| respond(connection.facts(), &request));
         let discarded = discard(&connection, request.into_body());
@@ -83,7 +83,7 @@ pub(super) fn respond<B>(facts: &HandshakeFacts, request: &Request<B>) -> Respon
 
 /// Takes a request's content in, so that a client that is still sending it reads the answer and may go on
 /// (RFC 9112 section 9.3, RFC 9113 section 8.1). Beyond the limits it is left alone.
-pub(super) fn discard(connection: &Connection, mut content: Incoming) -> impl Future<Output = ()> + use<> {
+pub(super) fn discard(connection: &Connection, mut content: Body) -> impl Future<Output = ()> + use<> {
     let mut wait = (!content.is_end_stream()).then(|| connection.local().sleep(DISCARD_WAIT));
     let mut taken = 0;
     poll_fn(move |cx| {

@@ -2,19 +2,24 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
+use hyper::service::{Service, service_fn};
 use hyper::{Request, Response};
+use pin_project_lite::pin_project;
 
-use super::hyper_io::{HyperIo, ShardTimer, bounded};
+use super::body::{Body, Dialogue};
+use super::hyper_io::{ShardTimer, bounded};
+use super::io::Io;
 use super::{Connection, HttpService, Start, facts, until_done};
-use crate::shard::{Stream, Worker};
+use crate::shard::{Services, Stream, Worker};
 
 /// hyper takes no less.
 const BUFFER_BYTES_MIN: usize = 8 * 1024;
@@ -40,6 +45,10 @@ pub struct Options {
     /// How long a write may wait for the client to take what it was sent before, after an upgrade as well; 60 seconds.
     /// Met: close.
     pub write_wait: Duration,
+    /// How long a service that reads a request's content may wait for more of it, until its answer begins; 60 seconds,
+    /// [`Duration::MAX`] for ever. Met: reading fails with [`BodyError::Late`](super::BodyError::Late), and the
+    /// connection is closed after the answer.
+    pub content_wait: Duration,
     /// Whether a connection serves more than one request (RFC 9112 section 9.3); it does.
     pub keep_alive: bool,
     /// Whether the answers to pipelined requests (RFC 9112 section 9.3.2) leave together rather than each as soon as it
@@ -58,6 +67,7 @@ impl Default for Options {
             headers_max: HEADERS_MAX,
             buffer_bytes_max: 64 * 1024,
             write_wait: Duration::from_secs(60),
+            content_wait: Duration::from_secs(60),
             keep_alive: true,
             pipeline_flush: false,
             half_close: false,
@@ -80,10 +90,10 @@ impl Default for Options {
 /// use std::convert::Infallible;
 ///
 /// use handfast::{Protocol, worker};
-/// use hyper::{Request, Response, body::Incoming, service::service_fn};
+/// use hyper::{Request, Response, service::service_fn};
 ///
 /// let protocol = Protocol::alpn("http/1.1").worker(worker::http1::serve(|_| {
-///     service_fn(|_: Request<Incoming>| async { Ok::<_, Infallible>(Response::new("hello".to_owned())) })
+///     service_fn(|_: Request<worker::Body>| async { Ok::<_, Infallible>(Response::new("hello".to_owned())) })
 /// }));
 /// # drop(protocol);
 /// ```
@@ -122,8 +132,49 @@ fn converse<S: HttpService>(options: &Options, stream: Stream, service: S) -> im
     if options.headers_max != HEADERS_MAX {
         builder.max_headers(options.headers_max);
     }
-    let connection = builder.serve_connection(HyperIo::new(stream, options.write_wait), service).with_upgrades();
+    let service = Bodied { service, services: Arc::clone(stream.services()), content_wait: options.content_wait };
+    let connection = builder.serve_connection(Io::new(stream, options.write_wait), service).with_upgrades();
     until_done(connection, draining, |connection| connection.graceful_shutdown())
+}
+
+/// Gives a service the requests of hyper's connection.
+struct Bodied<S> {
+    service: S,
+    services: Arc<Services>,
+    content_wait: Duration,
+}
+
+impl<S: HttpService> Service<Request<Incoming>> for Bodied<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = Answer<S::Future>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let (head, content) = request.into_parts();
+        let (body, dialogue) = Body::http1(content, &self.services, self.content_wait);
+        Answer { answer: self.service.call(Request::from_parts(head, body)), dialogue }
+    }
+}
+
+pin_project! {
+    struct Answer<F> {
+        #[pin]
+        answer: F,
+        dialogue: Option<Arc<Dialogue>>,
+    }
+}
+
+impl<F: Future> Future for Answer<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        let answered = this.answer.poll(cx);
+        if let (Poll::Ready(_), Some(dialogue)) = (&answered, this.dialogue) {
+            dialogue.answered();
+        }
+        answered
+    }
 }
 
 /// Answers `GET /` with the facts of the handshake, and, with the feature `websocket`, echoes on any path that is
@@ -131,7 +182,7 @@ fn converse<S: HttpService>(options: &Options, stream: Stream, service: S) -> im
 pub(crate) fn with_facts() -> impl Worker {
     serve(|connection| {
         let connection = connection.clone();
-        service_fn(move |mut request: Request<Incoming>| {
+        service_fn(move |mut request: Request<Body>| {
             let response = answer(&connection, &mut request);
             let discarded = facts::discard(&connection, request.into_body());
             async move {
@@ -143,11 +194,11 @@ pub(crate) fn with_facts() -> impl Worker {
 }
 
 #[cfg(feature = "websocket")]
-fn answer(connection: &Connection, request: &mut Request<Incoming>) -> Response<Full<Bytes>> {
+fn answer(connection: &Connection, request: &mut Request<Body>) -> Response<Full<Bytes>> {
     super::websocket::echo(connection, request).unwrap_or_else(|| facts::respond(&connection.facts, request))
 }
 
 #[cfg(not(feature = "websocket"))]
-fn answer(connection: &Connection, request: &mut Request<Incoming>) -> Response<Full<Bytes>> {
+fn answer(connection: &Connection, request: &mut Request<Body>) -> Response<Full<Bytes>> {
     facts::respond(&connection.facts, request)
 }

@@ -1,7 +1,10 @@
-//! `h2` (RFC 9113) by hyper.
+//! `h2` (RFC 9113) on the `h2` crate.
 
+mod connection;
 mod deadlines;
-mod head;
+mod exchange;
+mod io;
+mod response;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -11,16 +14,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use h2::server::Builder;
 use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 
-use deadlines::{Activity, ShardExecutor, Timed, Watched};
-use head::Heads;
+pub use crate::tunnel::{OnTunnel, Tunnel};
 
-use super::hyper_io::{HyperIo, ShardTimer, bounded};
+use connection::Served;
+use io::{Heard, Watched};
+
+use super::body::Body;
+use super::io::Io;
 use super::{Connection, HttpService, Start, facts, until_done};
 use crate::shard::{Stream, Worker};
 
@@ -81,6 +86,14 @@ pub struct Options {
     /// How long a write may wait for the client to take what it was sent before, whatever its windows allow; 60
     /// seconds. Met: close.
     pub write_wait: Duration,
+    /// How long content of one stream may wait for the client to open its windows (RFC 9113 section 6.9), and for its
+    /// turn among the other streams of a slow client; 5 minutes from the last time that some of it could go. Met: the
+    /// stream is reset with `CANCEL`.
+    pub window_wait: Duration,
+    /// How long a service that reads a request's content may wait for more of it, until its answer begins; 60 seconds,
+    /// [`Duration::MAX`] for ever. Met: reading fails with [`BodyError::Late`](super::BodyError::Late); a service that
+    /// then fails with it, rather than to answer, has its stream reset with `CANCEL`.
+    pub content_wait: Duration,
     /// Tells clients that extended CONNECT is understood (RFC 8441 section 3), and lets such requests reach the service:
     /// for [`websocket::upgrade`](super::websocket::upgrade). Off by default.
     pub connect_protocol: bool,
@@ -103,6 +116,8 @@ impl Default for Options {
             keep_alive_interval: Duration::from_secs(120),
             keep_alive_timeout: Duration::from_secs(20),
             write_wait: Duration::from_secs(60),
+            window_wait: Duration::from_secs(300),
+            content_wait: Duration::from_secs(60),
             connect_protocol: false,
         }
     }
@@ -113,9 +128,10 @@ impl Default for Options {
 /// A drain sends GOAWAY (RFC 9113 section 6.8) and lets the open streams end. The future of a service need not be
 /// [`Send`] and must not block; when it panics its stream is reset.
 ///
-/// How much content a request may have is the service's to say, with `http_body_util::Limited` for example. The
-/// library sends no 100 (Continue), so a client that expects one (RFC 9110 section 10.1.1) sends its content when it has
-/// waited long enough, or reads a final status before.
+/// A client that expects 100 (Continue) gets it when the service begins to read the content (RFC 9110 section
+/// 10.1.1). How much content a request may have is the service's to say, with `http_body_util::Limited` for example.
+///
+/// For CONNECT (RFC 9113 section 8.5) there is [`tunnel`].
 pub fn serve<M, S>(make: M) -> impl Worker
 where
     M: Fn(&Connection) -> S + Send + Sync + 'static,
@@ -130,6 +146,7 @@ where
     M: Fn(&Connection) -> S + Send + Sync + 'static,
     S: HttpService,
 {
+    let options = Arc::new(options);
     Start(move |stream: Stream| {
         let connection = Connection::of(&stream);
         let service = make(&connection);
@@ -137,33 +154,57 @@ where
     })
 }
 
-fn converse<S: HttpService>(options: &Options, stream: Stream, service: S) -> impl Future<Output = ()> + use<S> {
-    let (draining, activity) = (stream.local().draining(), Activity::new(stream.services()));
-    let mut builder = http2::Builder::new(ShardExecutor(Rc::clone(&activity)));
+/// What a CONNECT becomes when it is answered with success (RFC 9113 section 8.5), extended or not (RFC 8441); `None`
+/// for any other request. Give the future that awaits it to [`Connection::local`]:
+///
+/// ```
+/// use std::convert::Infallible;
+///
+/// use handfast::{Protocol, worker};
+/// use hyper::{Request, Response, service::service_fn};
+/// use tokio::io::{copy, split};
+///
+/// let protocol = Protocol::alpn("h2").worker(worker::http2::serve(|connection| {
+///     let connection = connection.clone();
+///     service_fn(move |mut request: Request<worker::Body>| {
+///         if let Some(tunnel) = worker::http2::tunnel(&mut request) {
+///             connection.local().spawn(async {
+///                 if let Some(tunnel) = tunnel.await {
+///                     let (mut from, mut to) = split(tunnel);
+///                     let _ = copy(&mut from, &mut to).await;
+///                 }
+///             });
+///         }
+///         async { Ok::<_, Infallible>(Response::new(String::new())) }
+///     })
+/// }));
+/// # drop(protocol);
+/// ```
+pub fn tunnel<B>(request: &mut Request<B>) -> Option<OnTunnel> {
+    OnTunnel::of(request)
+}
+
+fn converse<S: HttpService>(options: &Arc<Options>, stream: Stream, service: S) -> impl Future<Output = ()> + use<S> {
+    let (draining, heard) = (stream.local().draining(), Heard::new(stream.services()));
+    let mut builder = Builder::new();
     if options.connect_protocol {
         builder.enable_connect_protocol();
     }
-    // hyper panics beyond the bounds of windows, frames, the send buffer and points in time.
+    // The library panics beyond the bounds of windows, frames and the send buffer.
     builder
-        .timer(ShardTimer(Arc::clone(stream.services())))
         .max_concurrent_streams(options.concurrent_streams_max)
         .max_header_list_size(options.header_list_bytes_max)
         .max_pending_accept_reset_streams(options.pending_resets_max)
-        .max_local_error_reset_streams(options.local_resets_max)
-        .initial_stream_window_size(options.stream_window_bytes.min(WINDOW_BYTES_MAX))
+        .max_local_error_reset_streams(Some(options.local_resets_max))
+        .initial_window_size(options.stream_window_bytes.min(WINDOW_BYTES_MAX))
         .initial_connection_window_size(
             options.connection_window_bytes.clamp(CONNECTION_WINDOW_BYTES_MIN, WINDOW_BYTES_MAX),
         )
         .max_frame_size(options.frame_bytes_max.clamp(*FRAME_BYTES.start(), *FRAME_BYTES.end()))
-        .max_send_buf_size(options.send_buffer_bytes_max.clamp(1, u32::MAX as usize))
-        .keep_alive_timeout(bounded(options.keep_alive_timeout));
-    if options.keep_alive_interval < Duration::MAX {
-        builder.keep_alive_interval(bounded(options.keep_alive_interval));
-    }
-    let io = Watched { io: HyperIo::new(stream, options.write_wait), activity: Rc::clone(&activity) };
-    let connection = builder.serve_connection(io, Heads(service));
-    let timed = Timed::new(connection, activity, options, |connection| connection.graceful_shutdown());
-    until_done(timed, draining, |timed| timed.get_mut().leave())
+        .max_send_buffer_size(options.send_buffer_bytes_max.clamp(1, u32::MAX as usize));
+    let io = Watched { io: Io::new(stream, options.write_wait), heard: Rc::clone(&heard) };
+    let served = Served::new(builder.handshake(io), heard, Arc::clone(options), service);
+    until_done(served, draining, |served| served.get_mut().leave())
 }
 
 /// Answers `GET /` with the facts of the handshake, and, with the feature `websocket`, echoes on any path that is
@@ -172,7 +213,7 @@ pub(crate) fn with_facts() -> impl Worker {
     let options = Options { connect_protocol: cfg!(feature = "websocket"), ..Options::default() };
     serve_with(options, |connection| {
         let connection = connection.clone();
-        service_fn(move |mut request: Request<Incoming>| {
+        service_fn(move |mut request: Request<Body>| {
             let response = answer(&connection, &mut request);
             let discarded = facts::discard(&connection, request.into_body());
             async move {
@@ -184,11 +225,11 @@ pub(crate) fn with_facts() -> impl Worker {
 }
 
 #[cfg(feature = "websocket")]
-fn answer(connection: &Connection, request: &mut Request<Incoming>) -> Response<Full<Bytes>> {
+fn answer(connection: &Connection, request: &mut Request<Body>) -> Response<Full<Bytes>> {
     super::websocket::echo(connection, request).unwrap_or_else(|| facts::respond(&connection.facts, request))
 }
 
 #[cfg(not(feature = "websocket"))]
-fn answer(connection: &Connection, request: &mut Request<Incoming>) -> Response<Full<Bytes>> {
+fn answer(connection: &Connection, request: &mut Request<Body>) -> Response<Full<Bytes>> {
     facts::respond(&connection.facts, request)
 }

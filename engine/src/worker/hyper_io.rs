@@ -9,42 +9,11 @@ use std::time::{Duration, Instant};
 
 use hyper::rt::{Read, ReadBufCursor, Timer, Write};
 
-use crate::shard::{Services, Sleep, Stream};
+use super::io::Io;
+use crate::shard::{Services, Sleep};
 use crate::time::Instant64;
 
-/// A [`Stream`] under hyper, whose peer has to read.
-pub(super) struct HyperIo {
-    stream: Stream,
-    write_wait: Duration,
-    /// Runs while a write waits.
-    stalled: Option<Box<Sleep>>,
-}
-
-impl HyperIo {
-    /// A write that waits longer than `write_wait` for the peer fails.
-    pub(super) const fn new(stream: Stream, write_wait: Duration) -> Self {
-        Self { stream, write_wait, stalled: None }
-    }
-
-    /// Lets `f` take of what has come, and say how much it took.
-    pub(super) fn poll_take(&self, cx: &mut Context<'_>, f: impl FnOnce(&[u8]) -> usize) -> Poll<io::Result<()>> {
-        self.stream.poll_take(cx, f)
-    }
-
-    fn poll_put(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        let put = self.stream.poll_put(cx, bufs);
-        if put.is_ready() {
-            self.stalled = None;
-            return put;
-        }
-        let services = self.stream.services();
-        let until = || Box::new(services.sleep_until(services.now() + self.write_wait));
-        let stalled = self.stalled.get_or_insert_with(until);
-        Pin::new(&mut **stalled).poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
-    }
-}
-
-impl Read for HyperIo {
+impl Read for Io {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -61,7 +30,7 @@ impl Read for HyperIo {
     }
 }
 
-impl Write for HyperIo {
+impl Write for Io {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<Result<usize, io::Error>> {
         self.poll_put(cx, &[IoSlice::new(buf)])
     }
@@ -84,7 +53,7 @@ impl Write for HyperIo {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), io::Error>> {
-        self.stream.shut();
+        self.shut();
         Poll::Ready(Ok(()))
     }
 }

@@ -1,14 +1,18 @@
-//! What speaks a protocol after the handshake: [`http1`] and [`http2`] by hyper, and [`websocket`] over both.
+//! What speaks a protocol after the handshake: [`http1`] by hyper, [`http2`] on the h2 crate, and [`websocket`] over
+//! both.
 //!
 //! They run on a shard's or a worker thread's own executor: a [`Worker`] is given a [`Stream`] and starts a future.
 //! Besides the stream they use what [`Stream::local`] gives to any worker.
 
+mod body;
 mod facts;
 #[cfg(feature = "h1")]
 pub mod http1;
 #[cfg(feature = "h2")]
 pub mod http2;
+#[cfg(feature = "h1")]
 mod hyper_io;
+mod io;
 mod service;
 mod tower;
 #[cfg(feature = "websocket")]
@@ -22,6 +26,7 @@ use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 
+pub use body::{Body, BodyError};
 #[cfg(feature = "websocket")]
 pub(crate) use facts::facts_service;
 pub use service::HttpService;
@@ -95,7 +100,7 @@ impl<C: Future> Future for UntilDone<C> {
             this.draining.set(None);
             (this.drain)(this.connection.as_mut());
         }
-        // How it ended is between hyper and the peer; the shard counts what concerns it.
+        // How it ended is between the library and the peer; the shard counts what concerns it.
         this.connection.poll(cx).map(drop)
     }
 }

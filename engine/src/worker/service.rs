@@ -2,17 +2,19 @@
 
 use std::error::Error;
 
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 use hyper::service::Service;
 use hyper::{Request, Response};
+
+use super::body;
 
 /// Anything that can be made an error of.
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// What answers HTTP requests here: every hyper [`Service`] of requests as they come in, whose responses have a
-/// [`Body`]. There is nothing to implement.
+/// What answers HTTP requests here: every hyper [`Service`] of requests with a
+/// [`worker::Body`](body::Body), whose responses have a [`Body`]. There is nothing to implement.
 pub trait HttpService:
-    Service<Request<Incoming>, Response = Response<<Self as HttpService>::Body>, Error: Into<BoxError>> + 'static
+    Service<Request<body::Body>, Response = Response<<Self as HttpService>::Body>, Error: Into<BoxError>> + 'static
 {
     /// The content of its responses.
     type Body: Body<Error: Into<BoxError>> + 'static;
@@ -20,7 +22,7 @@ pub trait HttpService:
 
 impl<S, B> HttpService for S
 where
-    S: Service<Request<Incoming>, Response = Response<B>, Error: Into<BoxError>> + 'static,
+    S: Service<Request<body::Body>, Response = Response<B>, Error: Into<BoxError>> + 'static,
     B: Body<Error: Into<BoxError>> + 'static,
 {
     type Body = B;

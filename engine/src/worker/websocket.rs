@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::service::{Service, service_fn};
 use hyper::{Method, Request, Response, Version};
@@ -14,7 +13,7 @@ use hyper::{Method, Request, Response, Version};
 #[cfg(feature = "h2")]
 use super::Start;
 use super::hyper_io::ShardTimer;
-use super::{Connection, facts, http1};
+use super::{Body, Connection, facts, http1};
 use crate::handshake::HandshakeFacts;
 #[cfg(feature = "h2")]
 use crate::shard::Stream;
@@ -39,12 +38,12 @@ use crate::websocket::{Options, Origins, WebSocket};
 ///
 /// use handfast::websocket::{self, server};
 /// use handfast::{Protocol, worker};
-/// use hyper::{Request, Response, body::Incoming, service::service_fn};
+/// use hyper::{Request, Response, service::service_fn};
 ///
 /// let options = websocket::Options::default();
 /// let protocol = Protocol::alpn("http/1.1").worker(worker::http1::serve(move |connection| {
 ///     let (connection, options) = (connection.clone(), options.clone());
-///     service_fn(move |mut request: Request<Incoming>| {
+///     service_fn(move |mut request: Request<worker::Body>| {
 ///         let response = if request.uri().path() == "/echo" {
 ///             worker::websocket::upgrade(&connection, &mut request, &options, |mut socket, _| async move {
 ///                 while let Ok(Some(message)) = socket.receive().await {
@@ -110,7 +109,7 @@ where
     let served = Arc::new((options, handler));
     let make = move |connection: &Connection| {
         let (connection, served) = (connection.clone(), Arc::clone(&served));
-        service_fn(move |mut request: Request<Incoming>| {
+        service_fn(move |mut request: Request<Body>| {
             let handler = Arc::clone(&served);
             let response =
                 upgrade(&connection, &mut request, &served.0, move |socket, facts| (handler.1)(socket, facts));
@@ -128,7 +127,7 @@ where
 fn either_version<M, S>(make: M) -> impl Worker
 where
     M: Fn(&Connection) -> S + Clone + Send + Sync + 'static,
-    S: Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Infallible> + 'static,
+    S: Service<Request<Body>, Response = Response<Full<Bytes>>, Error = Infallible> + 'static,
 {
     let options = super::http2::Options { connect_protocol: true, ..Default::default() };
     let (http1, http2) = (http1::serve(make.clone()), super::http2::serve_with(options, make));
@@ -142,13 +141,13 @@ where
 fn either_version<M, S>(make: M) -> impl Worker
 where
     M: Fn(&Connection) -> S + Clone + Send + Sync + 'static,
-    S: Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Infallible> + 'static,
+    S: Service<Request<Body>, Response = Response<Full<Bytes>>, Error = Infallible> + 'static,
 {
     http1::serve(make)
 }
 
 /// Answers a request for a WebSocket with an echo; `None` for any other request.
-pub(super) fn echo(connection: &Connection, request: &mut Request<Incoming>) -> Option<Response<Full<Bytes>>> {
+pub(super) fn echo(connection: &Connection, request: &mut Request<Body>) -> Option<Response<Full<Bytes>>> {
     // It says what it was told, to whomever.
     echo_with(connection, request, &Options { origins: Origins::Any, ..Options::default() })
 }
@@ -156,7 +155,7 @@ pub(super) fn echo(connection: &Connection, request: &mut Request<Incoming>) -> 
 /// As [`echo`], within other limits.
 pub(super) fn echo_with(
     connection: &Connection,
-    request: &mut Request<Incoming>,
+    request: &mut Request<Body>,
     options: &Options,
 ) -> Option<Response<Full<Bytes>>> {
     // Who looks at the place of a WebSocket with a browser is told so; over HTTP/2 there is no status for it.

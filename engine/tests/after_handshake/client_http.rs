@@ -7,7 +7,7 @@ use handfast::client::ClientError;
 use handfast::client::http::{HttpConnection, HttpError};
 use handfast::{Placement, Protocol, worker};
 use http_body_util::{BodyExt, Empty, Full};
-use hyper::body::{Bytes, Incoming};
+use hyper::body::Bytes;
 use hyper::service::service_fn;
 use hyper::{Request, Response, Version};
 use hyper_util::rt::TokioIo;
@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::harness::{Server, pattern, runtime};
 
 /// Says how it was asked, then what it was sent.
-async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(request: Request<worker::Body>) -> Result<Response<Full<Bytes>>, Infallible> {
     let host = request.headers().get("host").map(|h| h.to_str().unwrap().to_owned());
     let head = format!("{} {} {host:?}\n", request.method(), request.uri());
     let mut all = head.into_bytes();

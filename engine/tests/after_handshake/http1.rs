@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use handfast::client::Connection;
 use handfast::{Placement, Protocol, worker};
-use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 
@@ -116,7 +115,7 @@ fn malformed_request_is_refused_and_closed() {
 
 fn limited(options: worker::http1::Options) -> Protocol {
     Protocol::alpn("http/1.1").worker(worker::http1::serve_with(options, |_| {
-        service_fn(|_: Request<Incoming>| async { Ok::<_, Infallible>(Response::new("well".to_owned())) })
+        service_fn(|_: Request<worker::Body>| async { Ok::<_, Infallible>(Response::new("well".to_owned())) })
     }))
 }
 
@@ -166,7 +165,7 @@ fn panicking_service_resets_its_connection_and_no_other() {
     for placement in PLACEMENTS {
         let protocol = Protocol::alpn("http/1.1").worker(worker::http1::serve(|connection| {
             let name = connection.facts().protocol_name();
-            service_fn(move |request: Request<Incoming>| {
+            service_fn(move |request: Request<worker::Body>| {
                 let name = name.clone();
                 async move {
                     if request.uri().path() == "/boom" {

@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use handfast::client::Connection;
 use handfast::worker::http1::{Options, serve_with};
-use handfast::{Limits, Local, Placement, Protocol};
+use handfast::{Limits, Local, Placement, Protocol, worker};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::{Body, Bytes, Frame, Incoming};
+use hyper::body::{Body, Bytes, Frame};
 use hyper::header::{CONNECTION, HeaderMap, HeaderValue, TRAILER, UPGRADE};
 use hyper::rt::{Read as _, ReadBuf, Write as _};
 use hyper::service::service_fn;
@@ -28,7 +28,7 @@ use crate::http1::{ask, read_answer};
 const LARGE: usize = (8 << 20) + 77;
 const CHUNK: &[u8] = &[b'h'; 8 * 1024];
 
-type Content = UnsyncBoxBody<Bytes, hyper::Error>;
+type Content = UnsyncBoxBody<Bytes, worker::BodyError>;
 
 /// What the handlers and the test share.
 #[derive(Default)]
@@ -87,7 +87,7 @@ impl Site {
 }
 
 async fn answer(
-    mut request: Request<Incoming>,
+    mut request: Request<worker::Body>,
     backstage: Arc<Backstage>,
     local: Local,
 ) -> Result<Response<Content>, Infallible> {
@@ -130,7 +130,7 @@ async fn answer(
     Ok(response)
 }
 
-fn full(text: impl Into<Bytes>) -> impl Body<Data = Bytes, Error = hyper::Error> + Send {
+fn full(text: impl Into<Bytes>) -> impl Body<Data = Bytes, Error = worker::BodyError> + Send {
     Full::new(text.into()).map_err(|never: Infallible| match never {})
 }
 
@@ -141,7 +141,7 @@ fn text(status: StatusCode, text: String) -> Response<Content> {
 }
 
 /// Bytes and trailers, or what kept them from coming.
-async fn count(content: Incoming) -> String {
+async fn count(content: worker::Body) -> String {
     match content.collect().await {
         Ok(collected) => {
             let trailers = collected.trailers().cloned().unwrap_or_default();
@@ -177,9 +177,12 @@ struct Made {
 
 impl Body for Made {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = worker::BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, worker::BodyError>>> {
         let n = self.left.min(CHUNK.len());
         self.left -= n;
         self.backstage.made.fetch_add(n, Ordering::Relaxed);

@@ -5,9 +5,8 @@ use std::io::Write;
 use std::time::Duration;
 
 use handfast::worker::http1::{Options, serve_with};
-use handfast::{Placement, Protocol};
+use handfast::{Placement, Protocol, worker};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 
@@ -19,7 +18,7 @@ fn start(placement: Placement, configure: impl FnOnce(&mut Options)) -> Server {
     let mut options = Options::default();
     configure(&mut options);
     let worker = serve_with(options, |_| {
-        service_fn(|request: Request<Incoming>| async {
+        service_fn(|request: Request<worker::Body>| async {
             let read = request.into_body().collect().await.map(|content| content.to_bytes().len());
             Ok::<_, Infallible>(Response::new(read.map_or_else(|error| error.to_string(), |n| format!("{n} bytes"))))
         })
@@ -270,4 +269,16 @@ fn options_out_of_range_are_brought_into_it() {
         options.header_bytes_max = usize::MAX;
     });
     assert_lives_on(server);
+}
+
+#[test]
+fn content_that_does_not_come_is_not_waited_for() {
+    for placement in PLACEMENTS {
+        let server = start(placement, |options| options.content_wait = Duration::from_millis(30));
+        let mut c = server.connect("http/1.1");
+        c.write_all(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 20\r\n\r\na beginning").unwrap();
+        assert_eq!(read_answer(&mut c, true).body, "nothing more of the request's content came for 30ms");
+        assert_eq!(read_rest(&mut c), b"");
+        assert_lives_on(server);
+    }
 }

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use handfast::client::Connection;
 use handfast::{Limits, Protocol, worker};
-use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 
@@ -133,7 +132,7 @@ fn drain_says_goaway_and_closes() {
 fn panicking_service_resets_its_stream_alone() {
     for placement in PLACEMENTS {
         let protocol = Protocol::alpn("h2").worker(worker::http2::serve(|_| {
-            service_fn(|request: Request<Incoming>| async move {
+            service_fn(|request: Request<worker::Body>| async move {
                 if request.uri().path() == "/boom" {
                     std::panic::resume_unwind(Box::new("on purpose"));
                 }
@@ -160,7 +159,7 @@ fn reader_that_opens_its_windows_and_stops_for_good_is_closed() {
         options.write_wait = Duration::from_millis(30);
         (limits.unsent_wait, limits.linger) = (Duration::from_millis(30), Duration::from_millis(30));
         let protocol = Protocol::alpn("h2").worker(worker::http2::serve_with(options, |_| {
-            service_fn(|_: Request<Incoming>| async { Ok::<_, Infallible>(Response::new("x".repeat(50 << 20))) })
+            service_fn(|_: Request<worker::Body>| async { Ok::<_, Infallible>(Response::new("x".repeat(50 << 20))) })
         }));
         let server = Server::start_with(placement, [protocol], |b| b.limits(limits));
         let mut h2 = H2::new(server.connect("h2"));

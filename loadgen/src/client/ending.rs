@@ -4,13 +4,14 @@ use handfast::time::Instant64;
 use handfast::transport::{Close, ConnId, Push, Transport};
 use rustls::ProtocolVersion;
 
+use super::hellos::Tls;
 use super::shard::{Shard, find};
 use super::slot::{Outcome, Stage, StreamEnd};
 use super::talk::{Heard, Talk};
 use super::window::Phase;
 use crate::failure::Failure;
 use crate::plan::Then;
-use crate::record::{Facts, Phases};
+use crate::record::{EarlyData, Facts, Phases};
 
 impl<T: Transport> Shard<T> {
     /// The handshake is complete for us: its last flight is in the output, close_notify behind it if that is next.
@@ -42,22 +43,47 @@ impl<T: Transport> Shard<T> {
                 self.count(slot, Outcome::Complete(phases, facts), now);
                 self.pacer.kept();
             }
-            Then::Http | Then::Websocket => {
-                self.scratch.clear();
-                let (alpn, name) = (tls.common().alpn_protocol(), self.slots[slot].name);
-                let talk = match Talk::begin(&self.plan.after, alpn, name, &mut self.scratch.reply) {
-                    Ok(talk) => Box::new(talk),
-                    Err(class) => return self.fail(slot, class.into()),
-                };
-                let mut tls = tls;
-                if let Err(error) = tls.send(&self.scratch.reply, &mut self.scratch.out) {
-                    return self.fail(slot, Failure::tls(&error, false));
-                }
-                self.slots[slot].stage = Stage::Talking { tls, phases, facts, talk, said: now };
-                if let Err(error) = self.send(slot, conn, Push::Now) {
-                    self.fail(slot, Failure::talking(&error));
-                }
-            }
+            Then::Http | Then::Websocket => self.talk(slot, conn, tls, phases, facts),
+        }
+    }
+
+    /// Says what is to be said, or what of it has not been taken as early data.
+    fn talk(&mut self, slot: usize, conn: ConnId, mut tls: Tls, phases: Phases, facts: Facts) {
+        let now = self.transport.now();
+        let said = match (facts.early_data, self.slots[slot].early) {
+            (Some(EarlyData::Accepted), Some(said)) => said,
+            _ => 0,
+        };
+        if said == 0 {
+            // An answer before the question is none.
+            self.scratch.plain.clear();
+        }
+        self.scratch.out.clear();
+        self.scratch.reply.clear();
+        let (alpn, name) = (tls.common().alpn_protocol(), self.slots[slot].name);
+        let talk = match Talk::begin(&self.plan.after, alpn, name, &mut self.scratch.reply) {
+            Ok(talk) => Box::new(talk),
+            Err(class) => return self.fail(slot, class.into()),
+        };
+        let rest = self.scratch.reply.get(said..).unwrap_or_default();
+        if !rest.is_empty()
+            && let Err(error) = tls.send(rest, &mut self.scratch.out)
+        {
+            return self.fail(slot, Failure::tls(&error, false));
+        }
+        self.slots[slot].stage = Stage::Talking { tls, phases, facts, talk, said: now };
+        if !self.scratch.out.is_empty()
+            && let Err(error) = self.send(slot, conn, Push::Now)
+        {
+            return self.fail(slot, Failure::talking(&error));
+        }
+        if !self.scratch.plain.is_empty() {
+            // The answer to early data came with the end of the handshake.
+            self.scratch.out.clear();
+            self.scratch.reply.clear();
+            let (hellos, after) = (&self.hellos, &self.plan.after);
+            let step = self.slots[slot].received(&mut [], &mut self.scratch, &mut self.record, hellos, after);
+            self.take(slot, conn, step);
         }
     }
 
@@ -79,16 +105,18 @@ impl<T: Transport> Shard<T> {
             self.record.responded(status);
         }
         let push = if heard.over { Push::BeforeClose } else { Push::Now };
-        if !self.scratch.out.is_empty()
-            && let Err(error) = self.send(slot, conn, push)
-        {
-            return self.fail(slot, Failure::talking(&error));
-        }
-        if heard.over
-            && let Stage::Talking { tls, phases, facts, .. } = self.slots[slot].take_stage()
-        {
+        let sent = if self.scratch.out.is_empty() { Ok(true) } else { self.send(slot, conn, push) };
+        if !heard.over {
+            if let Err(error) = sent {
+                self.fail(slot, Failure::talking(&error));
+            }
+        } else if let Stage::Talking { tls, phases, facts, .. } = self.slots[slot].take_stage() {
             self.slots[slot].ending(tls, phases, facts, self.hellos.resumes());
-            self.finish(slot, conn);
+            match sent {
+                Ok(_) => self.finish(slot, conn),
+                // It has said everything, and was gone before our close_notify.
+                Err(error) => self.on_stream_end(slot, &StreamEnd::Broken(error)),
+            }
         }
     }
 

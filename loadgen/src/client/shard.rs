@@ -25,6 +25,9 @@ use crate::record::Record;
 /// Bytes read from one connection at a time, and in one turn.
 const READ_BYTES: usize = 16 * 1024;
 const READ_BYTES_PER_TURN: usize = 64 * 1024;
+/// Connections that are to stay come up so many at a time: what all need only until they are up would else be there for
+/// all of them at once, and servers have no room for every backlog.
+const COMING_UP_MAX: usize = 256;
 /// How long a shard may go without looking whether it is to stop.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -87,6 +90,7 @@ impl<T: Transport> Shard<T> {
         let now = transport.now();
         let pacer = match plan.load.clone() {
             Load::Closed => Pacer::closed(plan.slots, plan.starts),
+            Load::Keeping => Pacer::keeping(plan.slots, plan.starts, COMING_UP_MAX),
             Load::Rounds => Pacer::rounds(plan.slots, plan.starts),
             Load::Open(arrivals) => Pacer::open(plan.slots, plan.starts, arrivals, now),
         };
@@ -334,7 +338,7 @@ impl<T: Transport> Shard<T> {
         self.gathered = gathered;
     }
 
-    fn take(&mut self, slot: usize, conn: ConnId, step: Step) {
+    pub(super) fn take(&mut self, slot: usize, conn: ConnId, step: Step) {
         match step {
             Step::Wait if self.scratch.out.is_empty() => self.reset(slot),
             Step::Wait => {

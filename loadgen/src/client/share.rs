@@ -17,6 +17,8 @@ const LINGER: Duration = Duration::from_secs(1);
 pub(super) enum Load {
     /// When others have ended.
     Closed,
+    /// When others are up; each stays.
+    Keeping,
     /// When all have ended.
     Rounds,
     /// When they are due.
@@ -70,7 +72,9 @@ impl ShardPlan {
                 // What was due in the time that counts, counts, however long it takes.
                 (Load::Open(arrivals), plan.timeout + linger)
             }
-            None => (if plan.burst { Load::Rounds } else { Load::Closed }, linger),
+            None if plan.burst => (Load::Rounds, linger),
+            None if plan.then == Then::Hold => (Load::Keeping, linger),
+            None => (Load::Closed, linger),
         };
         let port = target.port();
         let authority = |name: &rustls::pki_types::ServerName<'_>| match name.to_str() {

@@ -11,11 +11,14 @@ use super::hellos::{Hellos, Tls};
 use super::talk::{After, Heard, Talk};
 use crate::failure::{ErrorClass, Failure};
 use crate::plan::Then;
-use crate::record::{Facts, Phases, Record};
+use crate::record::{EarlyData, Facts, Phases, Record};
 
 /// A record that is longer than this carries no alert (RFC 8446 section 6: two bytes, sealed).
 const ALERT_RECORD_BYTES_MAX: usize = 64;
 const RECORD_HEADER_BYTES: usize = 5;
+/// A message without a body (RFC 8446 section 4.5), its content type, and the tag that all cipher suites have in common.
+/// An alert takes less, any other message more.
+const END_OF_EARLY_DATA_RECORD_BYTES: usize = 4 + 1 + 16;
 /// A buffer goes back to the allocator when one handshake has made it larger than this.
 const BUFFER_KEPT_BYTES: usize = 16 * 1024;
 
@@ -97,6 +100,8 @@ pub(super) struct Slot {
     pub(super) counts: bool,
     /// The index of the name that it asks for.
     pub(super) name: usize,
+    /// How many bytes of its request went as early data; `None` when none was offered.
+    pub(super) early: Option<usize>,
     scheme: Option<SignatureScheme>,
 }
 
@@ -109,6 +114,7 @@ impl Slot {
             delay: Duration::ZERO,
             counts: false,
             name: 0,
+            early: None,
             scheme: None,
         }
     }
@@ -196,7 +202,9 @@ impl Slot {
                 match result {
                     Err(error) => Step::Failed(Failure::tls(&error, first)),
                     Ok(_) if !tls.common().is_handshaking() => {
-                        let facts = facts(tls.common(), self.scheme, record);
+                        let offered = self.early.is_some();
+                        let mut facts = facts(tls.common(), self.scheme, record);
+                        facts.early_data = offered.then(|| early_data(&scratch.out));
                         if after.then == Then::Close {
                             close(tls, &mut scratch.out);
                         }
@@ -208,7 +216,11 @@ impl Slot {
             }
             Stage::Talking { tls, talk, .. } => talking(tls, talk, bytes, scratch),
             Stage::Held { tls } => match tls.receive(bytes, &mut scratch.plain, &mut scratch.out) {
-                Ok(seen) if !seen.peer_closed => Step::Wait,
+                Ok(seen) if !seen.peer_closed => {
+                    // With keys that are exhausted there is no answer, and the peer will say what it thinks of that.
+                    let _ = tls.answer_key_update(&mut scratch.out);
+                    Step::Wait
+                }
                 Ok(_) => {
                     close(tls, &mut scratch.out);
                     Step::Lost
@@ -255,7 +267,7 @@ impl Slot {
     pub(super) fn reset(&mut self) {
         self.conn = None;
         self.stage = Stage::Idle;
-        self.scheme = None;
+        (self.scheme, self.early) = (None, None);
         self.output.clear();
         self.output.shrink_to(BUFFER_KEPT_BYTES);
     }
@@ -294,7 +306,14 @@ fn facts(tls: &CommonState, scheme: Option<SignatureScheme>, record: &mut Record
         group: tls.negotiated_key_exchange_group().map(|g| g.name()),
         scheme,
         resumed: tls.handshake_kind() == Some(HandshakeKind::Resumed),
+        early_data: None,
     }
+}
+
+/// What became of early data that was offered, by the `flight` that ended the handshake. rustls tells only users of its
+/// buffered API; but a client sends EndOfEarlyData if the server has accepted, and only then (RFC 8446 section 4.5).
+fn early_data(flight: &[u8]) -> EarlyData {
+    if record_bytes(flight) == Some(END_OF_EARLY_DATA_RECORD_BYTES) { EarlyData::Accepted } else { EarlyData::Rejected }
 }
 
 /// RFC 8446 section 5.1: change_cipher_spec, alert, handshake, application_data.

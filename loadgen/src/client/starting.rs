@@ -37,14 +37,14 @@ impl<T: Transport> Shard<T> {
     /// The ClientHello is made first, so that making it is no part of the time that TCP takes.
     fn connect(&mut self, slot: usize, due: Option<Due>) {
         self.scratch.clear();
-        let begun = self.hellos.begin(&mut self.scratch.out);
+        let begun = self.hellos.begin(&self.plan.after, &mut self.scratch);
         let started = self.transport.now();
         self.note_start(slot, due, started);
-        let Begun { tls, name } = match begun {
+        let Begun { tls, name, early } = match begun {
             Ok(begun) => begun,
             Err(error) => return self.fail(slot, Failure::tls(&error, false)),
         };
-        self.slots[slot].name = name;
+        (self.slots[slot].name, self.slots[slot].early) = (name, early);
         let from = self.next_source();
         let conn = match self.transport.connect(self.plan.target, from) {
             Ok(conn) => conn,

@@ -15,7 +15,7 @@ use rustls::{
     CipherSuite, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme, version,
 };
 
-use super::hellos::{Hellos, Offer};
+use super::hellos::{Hellos, Offer, Share};
 use super::sessions::Sessions;
 use crate::args::{Group, TlsVersions};
 use crate::arrivals::randomness;
@@ -30,10 +30,12 @@ const SEED: u64 = 0x68_65_6c_6c_6f;
 #[derive(Clone, Debug)]
 pub struct TlsSource {
     offers: Weighted<ClientConfig>,
-    verifier: Arc<dyn ServerCertVerifier>,
+    /// Whoever verifies, if anybody does.
+    verifier: Option<Arc<dyn ServerCertVerifier>>,
     schemes: Arc<[SignatureScheme]>,
     names: Arc<Weighted<ServerName<'static>>>,
     resume: f64,
+    early_data: f64,
 }
 
 impl TlsSource {
@@ -48,21 +50,23 @@ impl TlsSource {
             TlsVersions::Tls13 => &[&version::TLS13],
             TlsVersions::Any => &[&version::TLS13, &version::TLS12],
         };
-        let verifier: Arc<dyn ServerCertVerifier> = match roots(&shape.verify, own)? {
-            Some(roots) => WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-                .build()
-                .map_err(|e| UsageError::Tls(Error::General(e.to_string())))?,
-            None => Arc::new(AcceptAll(Arc::clone(&provider))),
+        let verifier: Option<Arc<dyn ServerCertVerifier>> = match roots(&shape.verify, own)? {
+            Some(roots) => Some(
+                WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+                    .build()
+                    .map_err(|e| UsageError::Tls(Error::General(e.to_string())))?,
+            ),
+            None => None,
         };
-        let schemes = match &shape.signatures[..] {
-            [] => verifier.supported_verify_schemes(),
-            asked => asked.to_vec(),
+        let schemes: Arc<[_]> = match &shape.signatures[..] {
+            [] => schemes().into(),
+            asked => asked.into(),
         };
         let builder = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(versions)
             .map_err(UsageError::Tls)?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::clone(&verifier));
+            .with_custom_certificate_verifier(Arc::new(Watched::new(&verifier, &schemes)));
         let mut config = match &shape.client_auth {
             None => builder.with_no_client_auth(),
             Some(auth) => {
@@ -76,18 +80,14 @@ impl TlsSource {
             config.alpn_protocols.clone_from(&list.0);
             config
         });
-        let (names, schemes) = (Arc::new(shape.names.clone()), schemes.into());
-        Ok(Self { offers, verifier, schemes, names, resume: shape.resume })
+        let names = Arc::new(shape.names.clone());
+        Ok(Self { offers, verifier, schemes, names, resume: shape.resume, early_data: shape.early_data })
     }
 
     /// What shard `index` with so many `slots` makes its ClientHellos of. It shares nothing that changes with others.
     pub(super) fn hellos(&self, slots: u32, seed: u64, index: u32) -> Hellos {
-        let scheme = Arc::new(AtomicU16::new(0));
-        let verifier = Watched {
-            inner: Arc::clone(&self.verifier),
-            schemes: Arc::clone(&self.schemes),
-            seen: Arc::clone(&scheme),
-        };
+        let verifier = Watched::new(&self.verifier, &self.schemes);
+        let scheme = Arc::clone(&verifier.seen);
         let verifier: Arc<dyn ServerCertVerifier> = Arc::new(verifier);
         let offers = self.offers.map(|config| {
             let mut config = config.clone();
@@ -96,14 +96,18 @@ impl TlsSource {
             if let Some(sessions) = &sessions {
                 config.resumption = Resumption::store(Arc::clone(sessions) as _);
             }
-            Offer { config: Arc::new(config), sessions }
+            let early = (self.early_data > 0.0).then(|| {
+                let mut config = config.clone();
+                config.enable_early_data = true;
+                Arc::new(config)
+            });
+            Offer { config: Arc::new(config), early, sessions }
         });
         Hellos {
             offers,
             names: Arc::clone(&self.names),
-            resume: self.resume,
-            owed: 0.0,
-            owed_max: f64::from(slots) + 1.0,
+            resume: Share::new(self.resume, slots),
+            early_data: Share::new(self.early_data, slots),
             rng: randomness(seed ^ SEED, index),
             scheme,
         }
@@ -173,52 +177,20 @@ fn client_certificate(auth: &ClientAuth) -> Result<(Vec<CertificateDer<'static>>
     Ok((chain, PrivateKeyDer::from_pem_slice(&pem).map_err(unreadable)?))
 }
 
-/// Takes every certificate and every signature: a load generator spends its CPU on load.
-#[derive(Debug)]
-struct AcceptAll(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AcceptAll {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-/// Another verifier that offers only the schemes asked for, and leaves word of the one that was used, because rustls
-/// tells nobody else.
+/// A verifier that offers only the schemes asked for, and leaves word of the one that was used, because rustls tells
+/// nobody else.
 #[derive(Debug)]
 struct Watched {
-    inner: Arc<dyn ServerCertVerifier>,
+    /// Who verifies; without, every certificate and every signature is taken: a load generator spends its CPU on load.
+    inner: Option<Arc<dyn ServerCertVerifier>>,
     schemes: Arc<[SignatureScheme]>,
     seen: Arc<AtomicU16>,
+}
+
+impl Watched {
+    fn new(inner: &Option<Arc<dyn ServerCertVerifier>>, schemes: &Arc<[SignatureScheme]>) -> Self {
+        Self { inner: inner.clone(), schemes: Arc::clone(schemes), seen: Arc::default() }
+    }
 }
 
 impl ServerCertVerifier for Watched {
@@ -230,7 +202,10 @@ impl ServerCertVerifier for Watched {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        self.inner.verify_server_cert(end_entity, intermediates, name, ocsp_response, now)
+        match &self.inner {
+            Some(inner) => inner.verify_server_cert(end_entity, intermediates, name, ocsp_response, now),
+            None => Ok(ServerCertVerified::assertion()),
+        }
     }
 
     fn verify_tls12_signature(
@@ -240,7 +215,10 @@ impl ServerCertVerifier for Watched {
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         self.seen.store(signed.scheme.into(), Ordering::Relaxed);
-        self.inner.verify_tls12_signature(message, certificate, signed)
+        match &self.inner {
+            Some(inner) => inner.verify_tls12_signature(message, certificate, signed),
+            None => Ok(HandshakeSignatureValid::assertion()),
+        }
     }
 
     fn verify_tls13_signature(
@@ -250,7 +228,10 @@ impl ServerCertVerifier for Watched {
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         self.seen.store(signed.scheme.into(), Ordering::Relaxed);
-        self.inner.verify_tls13_signature(message, certificate, signed)
+        match &self.inner {
+            Some(inner) => inner.verify_tls13_signature(message, certificate, signed),
+            None => Ok(HandshakeSignatureValid::assertion()),
+        }
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -258,10 +239,10 @@ impl ServerCertVerifier for Watched {
     }
 
     fn requires_raw_public_keys(&self) -> bool {
-        self.inner.requires_raw_public_keys()
+        self.inner.as_ref().is_some_and(|inner| inner.requires_raw_public_keys())
     }
 
     fn root_hint_subjects(&self) -> Option<&[DistinguishedName]> {
-        self.inner.root_hint_subjects()
+        self.inner.as_ref()?.root_hint_subjects()
     }
 }

@@ -3,11 +3,12 @@
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use clap::Args as ClapArgs;
 use serde::Serialize;
 
+use super::files::{Files, Measured};
 use crate::capacity::binary;
 use crate::cpu::ServerCpu;
 use crate::duration::Human;
@@ -23,8 +24,8 @@ pub(super) const EXAMPLES: &str = "\
 Examples:
   handfast-load hold localhost:8443 --connections 5000 --duration 60s --server-pid 1
       Five thousand idle connections for a minute, and what each takes on the server.
-  handfast-load hold localhost:8443 --connections 18000 --source 127.0.0.0/24
-      From many addresses, so that local ports do not run out.";
+  handfast-load hold localhost:8443 --connections 18000 --source 127.0.0.0/24 --hdr 1.hdr
+      From many addresses, so that local ports do not run out; the log of several such processes is for `merge`.";
 
 /// The options of `hold`.
 #[derive(Clone, Debug, ClapArgs)]
@@ -33,6 +34,10 @@ pub struct HoldArgs {
     /// What to load, and how.
     #[command(flatten)]
     pub load: Args,
+
+    /// Files to write besides the result.
+    #[command(flatten)]
+    pub files: Files,
 }
 
 const CONNECTIONS_DEFAULT: u32 = 1000;
@@ -103,9 +108,14 @@ pub(super) fn execute(args: HoldArgs, interrupted: &Arc<AtomicBool>) -> Result<u
             "hold keeps --connections open for --duration: leave --then, --count, --rate, --stages and --burst out";
         return Err(UsageError::OptionMismatch(why).into());
     }
+    // They would make memory resident that nothing has touched, and so hide what a connection takes. A kernel that knows
+    // no such switch has no such pages.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
     load.then = Then::Hold;
     load.connections = Some(load.connections.unwrap_or(CONNECTIONS_DEFAULT));
     let plan = Plan::new(load)?;
+    args.files.claim()?;
     // The built-in engine shares our process, so that its memory cannot be told from ours.
     let server = plan.server_cpu.clone();
     let mut watcher = Watcher {
@@ -116,8 +126,12 @@ pub(super) fn execute(args: HoldArgs, interrupted: &Arc<AtomicBool>) -> Result<u
         full: None,
         end: None,
     };
+    let started = SystemTime::now();
     let outcome = run::run_with(&plan, interrupted, &mut watcher)?;
     let report = report_of(&plan, &outcome, &watcher);
+    let round = [Measured { result: report.run.clone(), outcome, started }];
+    args.files.write(&plan, &round)?;
+    let [Measured { outcome, .. }] = round;
     emit(&if plan.json { report::line(&report) } else { table(&plan, &outcome, &report) })?;
     if let Some(complaint) = report::complaint(&outcome) {
         say(&format!("handfast-load: {complaint}"));

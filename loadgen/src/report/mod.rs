@@ -8,13 +8,13 @@ pub mod sweep;
 mod table;
 
 pub use result::{RunResult, SCHEMA};
-pub use rounds::{Rounds, Spread};
+pub use rounds::Rounds;
 pub use table::{opening, table};
 
 use rustls::{CipherSuite, NamedGroup, ProtocolVersion, SignatureScheme};
 
 use crate::duration::Human;
-use crate::record::{Latency, Record};
+use crate::record::{EarlyData, Latency, Record};
 use crate::run::{Ending, Lateness, Outcome};
 
 /// The quantiles of a report, with the name of each in the table.
@@ -137,8 +137,8 @@ pub(crate) fn phases(record: &Record) -> Vec<(String, &Latency)> {
     ];
     if record.sorts().count() > 1 {
         for sort in record.sorts() {
-            let session = if sort.resumed { "resumed" } else { "full" };
-            phases.push((format!("total:{}:{session}", alpn_name(sort.alpn)), &sort.latencies.total));
+            let name = format!("total:{}:{}", alpn_name(sort.alpn), sort.session_name());
+            phases.push((name, &sort.latencies.total));
         }
     }
     phases.retain(|(_, latency)| latency.count() > 0);
@@ -148,6 +148,7 @@ pub(crate) fn phases(record: &Record) -> Vec<(String, &Latency)> {
 /// Complete handshakes by what was negotiated.
 fn mixes(record: &Record) -> Vec<(&'static str, Vec<(String, u64)>)> {
     let full = record.handshakes() - record.resumed();
+    let (accepted, rejected) = (record.early_data(EarlyData::Accepted), record.early_data(EarlyData::Rejected));
     let mut mixes = vec![
         ("ALPN", record.by_alpn().map(|(p, n)| (alpn_name(p), n)).collect::<Vec<_>>()),
         ("TLS version", record.by_version().map(|(v, n)| (version_name(v), n)).collect()),
@@ -155,6 +156,7 @@ fn mixes(record: &Record) -> Vec<(&'static str, Vec<(String, u64)>)> {
         ("group", record.by_group().map(|(g, n)| (group_name(g), n)).collect()),
         ("signature", record.by_scheme().map(|(s, n)| (scheme_name(s), n)).collect()),
         ("session", vec![("full".to_owned(), full), ("resumed".to_owned(), record.resumed())]),
+        ("early data", vec![("accepted".to_owned(), accepted), ("rejected".to_owned(), rejected)]),
         ("status", record.by_status().map(|(s, n)| (status_name(s), n)).collect()),
     ];
     for (_, counts) in &mut mixes {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{alpn_name, group_name, micros_each, rate, scheme_name, status_name, suite_name, version_name};
 use crate::machine;
 use crate::plan::{Plan, Verify};
-use crate::record::{Latency, Sort};
+use crate::record::{EarlyData, Latency, Record, Sort};
 use crate::run::{Ending, Outcome};
 
 /// The version of the fields' meaning.
@@ -66,6 +66,8 @@ pub struct RunResult {
     pub statuses: BTreeMap<String, u64>,
     /// Complete handshakes that resumed a session.
     pub resumed: u64,
+    /// What became of early data.
+    pub early_data: EarlyDataCounts,
     /// Connections that the server reset after the handshake.
     pub reset_after_handshake: u64,
     /// Connections that the server did not close after close_notify.
@@ -94,6 +96,26 @@ pub struct RunResult {
     pub machine: String,
 }
 
+/// Early data in complete handshakes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct EarlyDataCounts {
+    /// Handshakes that offered it.
+    pub offered: u64,
+    /// Those of them in which the server took it.
+    pub accepted: u64,
+    /// Those in which it did not.
+    pub rejected: u64,
+}
+
+impl EarlyDataCounts {
+    fn of(record: &Record) -> Self {
+        let (accepted, rejected) = (record.early_data(EarlyData::Accepted), record.early_data(EarlyData::Rejected));
+        Self { offered: accepted + rejected, accepted, rejected }
+    }
+}
+
 /// The phases of handshakes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -120,6 +142,8 @@ pub struct SortOf {
     pub alpn: String,
     /// Whether sessions were resumed.
     pub resumed: bool,
+    /// What became of early data: `accepted` or `rejected`; null where none was offered.
+    pub early_data: Option<String>,
     /// How many.
     pub handshakes: u64,
     /// Until TCP was connected.
@@ -204,6 +228,7 @@ impl SortOf {
         Self {
             alpn: alpn_name(sort.alpn),
             resumed: sort.resumed,
+            early_data: sort.early_data.map(|e| early_data_name(e).to_owned()),
             handshakes: sort.latencies.total.count(),
             tcp_connect: Quantiles::of(&sort.latencies.tcp_connect),
             tls_handshake: Quantiles::of(&sort.latencies.tls_handshake),
@@ -283,6 +308,7 @@ impl RunResult {
             signature_schemes: record.by_scheme().map(|(s, n)| (scheme_name(s), n)).collect(),
             statuses: record.by_status().map(|(s, n)| (status_name(s), n)).collect(),
             resumed: record.resumed(),
+            early_data: EarlyDataCounts::of(record),
             reset_after_handshake: record.resets_after,
             left_open: record.left_open,
             held: record.held,
@@ -320,6 +346,13 @@ impl RunResult {
     }
 }
 
+const fn early_data_name(early_data: EarlyData) -> &'static str {
+    match early_data {
+        EarlyData::Accepted => "accepted",
+        EarlyData::Rejected => "rejected",
+    }
+}
+
 const fn ended(ending: Ending) -> &'static str {
     match ending {
         Ending::Planned => "planned",
@@ -337,7 +370,7 @@ mod tests {
     use super::super::line;
     use super::*;
     use crate::failure::ErrorClass;
-    use crate::record::{Facts, Phases, Record};
+    use crate::record::{Facts, Phases};
 
     fn outcome(record: Record) -> (Plan, Outcome) {
         let plan = Plan::new(crate::Args::try_parse_from(["handfast-load", "[::1]:443"]).unwrap()).unwrap();
@@ -363,7 +396,7 @@ mod tests {
         for alpn in [Some(&b"h2"[..]), Some(b"h2"), None] {
             let (version, group) = (Some(ProtocolVersion::TLSv1_3), Some(NamedGroup::X25519));
             let alpn = record.alpn(alpn);
-            let facts = Facts { alpn, version, suite: None, group, scheme: None, resumed: false };
+            let facts = Facts { alpn, version, suite: None, group, scheme: None, resumed: false, early_data: None };
             record.succeeded(phases, &facts);
         }
         record.failed(ErrorClass::TlsAlert(40).into());
@@ -409,8 +442,15 @@ mod tests {
     fn a_generator_that_was_late_makes_the_run_invalid_and_says_so() {
         let mut record = Record::default();
         let phases = Phases { delay: Duration::from_millis(9), ..Phases::default() };
-        let facts =
-            Facts { alpn: record.alpn(None), version: None, suite: None, group: None, scheme: None, resumed: false };
+        let facts = Facts {
+            alpn: record.alpn(None),
+            version: None,
+            suite: None,
+            group: None,
+            scheme: None,
+            resumed: false,
+            early_data: None,
+        };
         record.succeeded(phases, &facts);
         record.lateness.add(Duration::from_millis(9));
         let (mut plan, mut outcome) = outcome(record);
@@ -431,7 +471,8 @@ mod tests {
     fn a_machine_without_ports_makes_the_run_invalid_and_says_what_to_do() {
         let mut record = Record::default();
         let alpn = record.alpn(None);
-        let facts = Facts { alpn, version: None, suite: None, group: None, scheme: None, resumed: false };
+        let facts =
+            Facts { alpn, version: None, suite: None, group: None, scheme: None, resumed: false, early_data: None };
         record.succeeded(Phases::default(), &facts);
         record.failed(ErrorClass::NoPorts.into());
         let (plan, mut outcome) = outcome(record);

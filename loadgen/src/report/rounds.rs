@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{RunResult, SCHEMA, grouped};
 use crate::metric::Metric;
-use crate::stats::median;
+use crate::stats::Spread;
 
 /// Several rounds of one measurement.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -21,28 +21,6 @@ pub struct Rounds {
     pub rounds: Vec<RunResult>,
     /// What each metric did over the rounds, by its name; those that were not measured are left out.
     pub spread: std::collections::BTreeMap<String, Spread>,
-}
-
-/// How far a metric spreads over rounds, in the metric's unit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-#[non_exhaustive]
-pub struct Spread {
-    /// The smallest.
-    pub min: f64,
-    /// The middle one.
-    pub median: f64,
-    /// The largest.
-    pub max: f64,
-}
-
-impl Spread {
-    /// Of a sample; `None` when it is empty.
-    #[must_use]
-    pub fn of(values: &[f64]) -> Option<Self> {
-        let bound = |pick: fn(f64, f64) -> f64| values.iter().copied().reduce(pick);
-        Some(Self { min: bound(f64::min)?, median: median(values)?, max: bound(f64::max)? })
-    }
 }
 
 impl Rounds {
@@ -116,6 +94,5 @@ mod tests {
         for part in ["handshakes/s", "9,000", "8,500/s", "median"] {
             assert!(table.contains(part), "{part}: {table}");
         }
-        assert_eq!(Spread::of(&[]), None);
     }
 }

@@ -7,7 +7,7 @@ use super::{QUANTILES, alpn_name, grouped, grouped_rate, micros_each, mixes, rat
 use crate::capacity::binary;
 use crate::duration::Human;
 use crate::plan::{Plan, Then};
-use crate::record::{Latency, Record};
+use crate::record::{EarlyData, Latency, Record};
 use crate::run::Outcome;
 
 /// The result for a person.
@@ -37,6 +37,10 @@ fn write(out: &mut String, plan: &Plan, outcome: &Outcome) -> std::fmt::Result {
     }
     if plan.then == Then::Hold {
         writeln!(out, "  held           {:>12}   to the end", grouped(record.held))?;
+    }
+    let offered = record.early_data(EarlyData::Accepted) + record.early_data(EarlyData::Rejected);
+    if plan.tls.early_data > 0.0 && record.resumed() > 0 && offered == 0 {
+        writeln!(out, "  note                         no session of this server allows early data")?;
     }
     for (n, what) in [
         (record.unstarted, "due, but never started: all --connections were busy to the end"),
@@ -101,11 +105,6 @@ fn negotiated(out: &mut String, record: &Record) -> std::fmt::Result {
 }
 
 fn latencies(out: &mut String, record: &Record) -> std::fmt::Result {
-    write!(out, "\n  latency       ")?;
-    for name in QUANTILES.iter().map(|(name, _)| *name).chain(["max"]) {
-        write!(out, "{name:>11}")?;
-    }
-    writeln!(out)?;
     let phases = [
         ("tcp_connect", &record.tcp_connect),
         ("tls_handshake", &record.tls_handshake),
@@ -113,25 +112,31 @@ fn latencies(out: &mut String, record: &Record) -> std::fmt::Result {
         ("total", &record.total),
         ("echo", &record.echo),
     ];
-    for (name, latency) in phases {
-        row(out, name, latency)?;
+    let sorts: Vec<_> = record.sorts().map(|s| (format!("{} {}", alpn_name(s.alpn), s.session_name()), s)).collect();
+    let width = sorts.iter().map(|(name, _)| name.len()).fold(14, usize::max);
+    write!(out, "\n  {:<width$}", "latency")?;
+    for name in QUANTILES.iter().map(|(name, _)| *name).chain(["max"]) {
+        write!(out, "{name:>11}")?;
     }
-    if record.sorts().count() > 1 {
+    writeln!(out)?;
+    for (name, latency) in phases {
+        row(out, name, width, latency)?;
+    }
+    if sorts.len() > 1 {
         writeln!(out)?;
-        for sort in record.sorts() {
-            let session = if sort.resumed { "resumed" } else { "full" };
-            row(out, &format!("{} {session}", alpn_name(sort.alpn)), &sort.latencies.total)?;
+        for (name, sort) in &sorts {
+            row(out, name, width, &sort.latencies.total)?;
         }
     }
     Ok(())
 }
 
 /// The quantiles of one phase; nothing when there was no such phase.
-fn row(out: &mut String, name: &str, latency: &Latency) -> std::fmt::Result {
+fn row(out: &mut String, name: &str, width: usize, latency: &Latency) -> std::fmt::Result {
     if latency.count() == 0 {
         return Ok(());
     }
-    write!(out, "  {name:<14}")?;
+    write!(out, "  {name:<width$}")?;
     for value in QUANTILES.iter().map(|(_, q)| latency.quantile(*q)).chain([latency.max()]) {
         write!(out, "{:>11}", Human(value.unwrap_or_default()))?;
     }

@@ -14,9 +14,11 @@
 //! - pairs when rounds alternated, because what drifts over minutes then hits both of a pair and falls out.
 
 mod interval;
+mod spread;
 pub mod verdict;
 
 pub use interval::{CannotTell, Confidence, ROUNDS_MIN, RatioInterval, paired, unpaired};
+pub use spread::Spread;
 pub use verdict::{Better, Verdict, verdict};
 
 /// The middle of a sample; the mean of the two middle values when their number is even. `None` for an empty one.

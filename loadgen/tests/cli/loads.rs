@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -65,6 +66,11 @@ fn held_connections_stay_to_the_end_and_lost_ones_are_counted() {
     assert_eq!(run.status, 0, "{}", run.stderr);
     assert_eq!((&json["handshakes"], &json["held"], &json["lost"]), (&json!(12), &json!(0), &json!(12)), "{json}");
     assert_eq!(leaver.accepted(), 12, "a lost one is not replaced");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while leaver.answered() < 12 {
+        assert!(Instant::now() < deadline, "{} of 12 close_notify were answered", leaver.answered());
+        std::thread::yield_now();
+    }
 }
 
 #[test]

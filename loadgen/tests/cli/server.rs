@@ -20,6 +20,7 @@ pub(crate) struct Server {
     pub(crate) addr: SocketAddr,
     accepted: Arc<AtomicU64>,
     completed: Arc<AtomicU64>,
+    answered: Arc<AtomicU64>,
     pem: String,
     key_pem: String,
 }
@@ -45,14 +46,14 @@ impl Server {
     pub(crate) fn tls(shape: Shape) -> Self {
         let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let config = Arc::new(config(shape, own.cert.der().clone(), own.signing_key.serialize_der()));
-        let completed = Arc::new(AtomicU64::new(0));
-        let counter = Arc::clone(&completed);
+        let (completed, answered) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
+        let counters = (Arc::clone(&completed), Arc::clone(&answered));
         let talk = move |stream, _| {
             // A client that refuses us is what some tests want.
-            let _ = shake(stream, &config, &counter, shape);
+            let _ = shake(stream, &config, &counters, shape);
         };
         let mut server = Self::listen(shape.ipv6, shape.dies_after, Arc::new(talk));
-        server.completed = completed;
+        (server.completed, server.answered) = (completed, answered);
         server.pem = own.cert.pem();
         server.key_pem = own.signing_key.serialize_pem();
         server
@@ -78,7 +79,8 @@ impl Server {
                 }
             }
         });
-        Self { addr, accepted, completed: Arc::default(), pem: String::new(), key_pem: String::new() }
+        let (completed, answered) = Default::default();
+        Self { addr, accepted, completed, answered, pem: String::new(), key_pem: String::new() }
     }
 
     /// `HOST:PORT`.
@@ -89,6 +91,11 @@ impl Server {
     /// Handshakes that were complete for the server.
     pub(crate) fn completed(&self) -> u64 {
         self.completed.load(Ordering::SeqCst)
+    }
+
+    /// Connections whose client answered close_notify with its own.
+    pub(crate) fn answered(&self) -> u64 {
+        self.answered.load(Ordering::SeqCst)
     }
 
     /// Connections accepted.
@@ -126,7 +133,12 @@ fn config(shape: Shape, certificate: CertificateDer<'static>, key: Vec<u8>) -> S
 }
 
 /// A handshake, then close_notify for close_notify.
-fn shake(mut stream: TcpStream, config: &Arc<ServerConfig>, completed: &AtomicU64, shape: Shape) -> io::Result<()> {
+fn shake(
+    mut stream: TcpStream,
+    config: &Arc<ServerConfig>,
+    (completed, answered): &(Arc<AtomicU64>, Arc<AtomicU64>),
+    shape: Shape,
+) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut tls = ServerConnection::new(Arc::clone(config)).map_err(io::Error::other)?;
     while tls.is_handshaking() {
@@ -147,7 +159,11 @@ fn shake(mut stream: TcpStream, config: &Arc<ServerConfig>, completed: &AtomicU6
         }
         stream.write_all(answer.as_bytes())?;
         stream.conn.send_close_notify();
-        return stream.flush();
+        stream.flush()?;
+        // Without close_notify the end is an error.
+        while stream.read(&mut [0; 64])? > 0 {}
+        answered.fetch_add(1, Ordering::SeqCst);
+        return Ok(());
     }
     if shape.keeps_open {
         thread::sleep(Duration::from_secs(30));

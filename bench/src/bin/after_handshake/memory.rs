@@ -10,11 +10,11 @@
 //! | HPACK decoder (RFC 7541) | | 4096 | |
 //! | streams, their frames and events | | 4100 | |
 //! | parser, queue, tables | 1400 | 700 | 100 |
-//! | the connection's future | 744 | 1584 | 1048 |
+//! | the connection's task | 744 | 1520 | 1048 |
 //! | rustls: connection, two AEAD contexts, joiner | 3400 | 3400 | 3400 |
 //! | stream, facts, slot, socket | 700 | 700 | 700 |
 //!
-//! No option of hyper shrinks its buffers: `http1` takes 8 KiB each way at least, h2 has constants. They are made when
+//! No option shrinks the libraries' buffers: hyper takes 8 KiB each way at least, h2 has constants. They are made when
 //! the connection starts, and without huge pages only what is written to becomes resident: that is why h2 needs less
 //! than its sum. What an idle connection gives back: the bytes on their way in and out (`shard/stream.rs`), unsent
 //! records (`shard/slots.rs`), unfinished records (`handshake/session.rs`); hyper's read buffer does not double,

@@ -22,6 +22,18 @@ pub(super) struct After {
     pub(super) authorities: Vec<Box<str>>,
 }
 
+impl After {
+    /// `Host` or `:authority` for the name with this index.
+    fn authority(&self, name: usize) -> &str {
+        self.authorities.get(name).map_or("localhost", |a| a)
+    }
+
+    /// The request over HTTP/1.1, for a ClientHello to take along.
+    pub(super) fn request(&self, name: usize, out: &mut Vec<u8>) {
+        Http1::begin(&self.path, self.authority(name), out);
+    }
+}
+
 /// What [`Talk::hear`] has found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Heard {
@@ -51,7 +63,7 @@ impl Talk {
         name: usize,
         out: &mut Vec<u8>,
     ) -> Result<Self, ErrorClass> {
-        let authority = after.authorities.get(name).map_or("localhost", |a| a);
+        let authority = after.authority(name);
         match (after.then, alpn) {
             (Then::Websocket, Some(b"h2")) => Err(ErrorClass::WrongProtocol),
             (Then::Websocket, _) => Ok(Self::WebSocket(WebSocket::begin(&after.path, authority, after.messages, out))),

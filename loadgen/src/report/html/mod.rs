@@ -346,7 +346,8 @@ mod tests {
             let alpn = record.alpn(if i % 3 == 0 { Some(b"h2") } else { Some(b"<script>") });
             let phases = Phases { tls_handshake: Duration::from_micros(500 + i), ..Phases::default() };
             let version = Some(ProtocolVersion::TLSv1_3);
-            let facts = Facts { alpn, version, suite: None, group: None, scheme: None, resumed: false };
+            let facts =
+                Facts { alpn, version, suite: None, group: None, scheme: None, resumed: false, early_data: None };
             record.succeeded(phases, &facts);
             series.finished(Duration::from_millis(10 * i), phases.total());
         }

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use hyper::Request;
-use hyper::body::Incoming;
 use hyper::header::UPGRADE;
 use hyper::service::service_fn;
 
@@ -30,7 +29,7 @@ pub(super) fn serve(args: &ServeArgs) -> Result<(), Error> {
     limits.header_read_timeout = super::IDLE;
     let http1 = worker::http1::serve_with(limits, move |connection| {
         let (connection, options) = (connection.clone(), Arc::clone(&options));
-        service_fn(move |mut request: Request<Incoming>| {
+        service_fn(move |mut request: Request<worker::Body>| {
             let opening = request.headers().contains_key(UPGRADE);
             let upgraded = opening
                 .then(|| worker::websocket::upgrade(&connection, &mut request, &options, |socket, _| echo(socket)));

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use hyper::body::Body;
 use hyper::{Method, Request, Response, StatusCode};
 
 pub(crate) use websocket::Settings;
@@ -74,7 +74,7 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<(), Error> {
 }
 
 /// The service: a small body for a GET, its own content for a POST, and a handler that blocks.
-async fn respond(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn respond<B: Body>(request: Request<B>) -> Result<Response<Full<Bytes>>, Infallible> {
     let (head, content) = request.into_parts();
     let body = match (&head.method, head.uri.path()) {
         (&Method::POST, _) => match content.collect().await {
