@@ -158,9 +158,9 @@ keys! {
     defer_accept: TimeOrOff = "Linux: a connection is not reported before its first byte or this time, in whole \
         seconds, and at most `limits.handshake_deadline` (`TCP_DEFER_ACCEPT`). Good against floods, wrong for health \
         checks that only connect.";
-    proxy_protocol: Proxies = "Connections come through proxies in these networks, which say in a PROXY protocol header \
-        (version 1 or 2) who the client is; those from elsewhere come directly. On a Unix-domain socket whoever can \
-        connect is trusted.";
+    proxy_protocol: Proxies = "Every connection comes through a proxy in these networks and begins with a PROXY \
+        protocol header (version 1 or 2), which says who the client is. Met: connections from elsewhere are reset. On a \
+        Unix-domain socket whoever can connect is trusted.";
 }
 
 /// A certificate set.
