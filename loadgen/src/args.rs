@@ -46,7 +46,7 @@ pub struct Args {
     pub seed: u64,
 
     /// How late this generator may start what is due, at its 99th percentile, before the run counts as invalid
-    /// [default: 1ms, or a tenth of the latency's 99th percentile if that is more]
+    /// [default: 1ms, or a tenth of the latency's 99th percentile if that is more; for max, of the objective's latency]
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     pub max_lateness: Option<Duration>,
 
