@@ -309,6 +309,11 @@ impl Builder {
         Self { limits, ..self }
     }
 
+    /// All that can be said of session tickets but their number.
+    pub fn ticket_options(self, options: TicketOptions) -> Self {
+        Self { ticket_options: options, ..self }
+    }
+
     /// Where cryptography and wall clock come from.
     pub fn sources(self, sources: Sources) -> Self {
         Self { sources, ..self }

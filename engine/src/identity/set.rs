@@ -105,7 +105,10 @@ impl CertificateSet {
 impl ResolvesServerCert for CertificateSet {
     fn resolve(&self, client_hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let schemes = client_hello.signature_schemes().iter().copied();
-        self.choose(client_hello.server_name(), schemes).map(|identity| Arc::clone(identity.certified_key()))
+        // Without any, rustls would say `access_denied`. With one that does not fit it finds no cipher suite or signature
+        // scheme in common, and says `handshake_failure` (RFC 8446 section 4.1.1, RFC 5246 section 7.4.1.3).
+        let chosen = self.choose(client_hello.server_name(), schemes).or_else(|| self.identities.first());
+        chosen.map(|identity| Arc::clone(identity.certified_key()))
     }
 }
 
