@@ -103,7 +103,8 @@ behaviours! {
         a_connection_on_which_nothing_moves_is_ended,
         a_drain_resets_those_who_stay,
         a_flood_of_key_updates_is_cut_off,
-        empty_records_and_warnings_are_cut_off;
+        empty_records_and_warnings_are_cut_off,
+        honest_handshakes_complete_beside_a_flood;
     proxy:
         the_client_in_the_header_is_the_peer,
         a_selection_callback_sees_the_client_in_the_header,
