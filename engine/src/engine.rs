@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use rustls::compress::CertCompressor;
 use rustls::pki_types::UnixTime;
 
 use crate::crypto::batch::Unavailable;
@@ -137,7 +138,7 @@ impl std::error::Error for StartError {
 }
 
 /// What an engine is made of.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[must_use]
 pub struct Builder {
     /// Each with options of its own, or those of all.
@@ -147,6 +148,7 @@ pub struct Builder {
     pin: Pin,
     placement: Placement,
     certificates: Option<Arc<CertificateSet>>,
+    compressors: Vec<&'static dyn CertCompressor>,
     protocols: Vec<Protocol>,
     policy: Policy,
     fallback: Option<Vec<u8>>,
@@ -172,6 +174,7 @@ impl Default for Builder {
             pin: Pin::default(),
             placement: Placement::default(),
             certificates: None,
+            compressors: Vec::new(),
             protocols: Vec::new(),
             policy: Policy::default(),
             fallback: None,
@@ -226,6 +229,17 @@ impl Builder {
     /// The certificates of all protocols that have none of their own.
     pub fn certificates(self, set: impl Into<Arc<CertificateSet>>) -> Self {
         Self { certificates: Some(set.into()), ..self }
+    }
+
+    /// Compresses certificates for clients that can decompress them (RFC 8879): with
+    /// [`BROTLI`](crate::identity::BROTLI), or in a way of your own. The most preferred one first; none unless said
+    /// otherwise.
+    ///
+    /// It saves about a fifth to a third of a chain on the wire, and no time: a chain fits into the first flight of a TCP
+    /// connection as it is, and handshakes take a little longer. So it is for those who pay for bytes. Each shard
+    /// compresses a chain once. With more than 256 identities nothing is compressed.
+    pub fn certificate_compressors(self, compressors: impl IntoIterator<Item = &'static dyn CertCompressor>) -> Self {
+        Self { compressors: compressors.into_iter().collect(), ..self }
     }
 
     /// Registers a protocol after, and so below in preference, those that are there.
@@ -333,7 +347,7 @@ impl Builder {
         self.certificates
             .iter()
             .chain(own)
-            .flat_map(|set| set.identities().iter().map(move |i| (set.name().to_owned(), i)))
+            .flat_map(|set| set.all_identities().map(move |i| (set.name().to_owned(), i)))
             .flat_map(|(name, identity)| identity.warnings(now).into_iter().map(move |w| (name.clone(), w)))
             .collect()
     }
@@ -498,7 +512,7 @@ impl Builder {
             sources.provider = Arc::new(batch.provider((*sources.provider).clone()));
         }
         let blueprint = Blueprint::new(table, &tls, &sources).map_err(StartError::Tls)?;
-        Ok(blueprint.with_tickets(self.ticket_options.clone()))
+        Ok(blueprint.with_tickets(self.ticket_options.clone()).with_certificate_compressors(self.compressors.clone()))
     }
 
     fn index_of(&self, id: &[u8]) -> Result<usize, StartError> {

@@ -4,6 +4,7 @@ mod bad_input;
 mod batch;
 mod certificates;
 mod client_auth;
+mod compression;
 mod hand_off;
 mod handshake;
 mod limits;
@@ -55,6 +56,9 @@ behaviours! {
         other_client_cas_end_resumption,
         a_revoked_certificate_is_refused,
         names_of_the_client;
+    compression:
+        each_chain_is_compressed_once,
+        too_many_identities_are_not_compressed;
     reload:
         another_certificate_is_shown,
         a_handshake_under_way_keeps_its_certificate_and_its_worker,

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use rustls::compress::{CertCompressor, CompressionCache};
 use rustls::crypto::CryptoProvider;
 use rustls::server::NoServerSessionStorage;
 use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
@@ -11,6 +12,12 @@ use rustls::{ServerConfig, SupportedProtocolVersion, version};
 use crate::crypto::{TicketOptions, TicketSecrets, Ticketer};
 use crate::identity::{CertificateSet, ClientAuth};
 use crate::selection::{Decision, Table};
+
+/// Identities whose compressed chains a shard keeps: rustls compares a chain with each of them, in every handshake that
+/// compresses. With more, none is compressed.
+const COMPRESSED_IDENTITIES_MAX: usize = 256;
+/// Those that a chain is kept in: with a stapled OCSP response and without.
+const FORMS_OF_A_CHAIN: usize = 2;
 
 static BOTH: &[&SupportedProtocolVersion] = &[&version::TLS13, &version::TLS12];
 
@@ -86,6 +93,7 @@ struct Pair {
     /// Offers none: for a client without ALPN and for a fallback.
     without_alpn: ServerConfig,
     versions: TlsVersions,
+    certificates: Arc<CertificateSet>,
     /// The domain of its tickets, if it has any.
     ticket_domain: Option<[u8; 32]>,
 }
@@ -97,6 +105,7 @@ pub struct Blueprint {
     pairs: Vec<Pair>,
     tickets: TicketOptions,
     secrets: TicketSecrets,
+    compressors: Vec<&'static dyn CertCompressor>,
     sources: Sources,
 }
 
@@ -117,10 +126,12 @@ impl Blueprint {
             let domain = || protocol.client_auth.ticket_domain(protocol.certificates.name());
             let ticket_domain = (protocol.tickets > 0).then(domain);
             let (id, versions) = (Arc::clone(&protocol.id), protocol.versions);
-            pairs.push(Pair { id, with_alpn, without_alpn, versions, ticket_domain });
+            let certificates = Arc::clone(&protocol.certificates);
+            pairs.push(Pair { id, with_alpn, without_alpn, versions, certificates, ticket_domain });
         }
         let (tickets, secrets) = (TicketOptions::default(), TicketSecrets::random(&sources.provider)?);
-        Ok(Self { table: Arc::new(table), pairs, tickets, secrets, sources: sources.clone() })
+        let (table, compressors, sources) = (Arc::new(table), Vec::new(), sources.clone());
+        Ok(Self { table, pairs, tickets, secrets, compressors, sources })
     }
 
     /// Seals tickets as `options` say; where they name no secrets, this process's own stay.
@@ -130,6 +141,13 @@ impl Blueprint {
             self.secrets = secrets.clone();
         }
         Self { tickets: options, ..self }
+    }
+
+    /// Compresses certificates for clients that can do one of these (RFC 8879), the most preferred first; see
+    /// [`Builder::certificate_compressors`](crate::Builder::certificate_compressors).
+    #[must_use]
+    pub fn with_certificate_compressors(self, compressors: Vec<&'static dyn CertCompressor>) -> Self {
+        Self { compressors, ..self }
     }
 
     /// What tickets are sealed with, for the next blueprint of a process that goes on.
@@ -150,11 +168,18 @@ impl Blueprint {
             };
             Arc::clone(ticketers.entry(domain).or_insert_with(make))
         };
+        let identities = self.identities();
+        let compress = !self.compressors.is_empty() && identities <= COMPRESSED_IDENTITIES_MAX;
+        let cache = Arc::new(CompressionCache::new(identities * self.compressors.len() * FORMS_OF_A_CHAIN));
         // A shared secret leaks more easily, and TLS 1.2 has no key exchange of its own when it resumes.
         let tls12_tickets = self.tickets.tls12.unwrap_or_else(|| !self.secrets.is_shared());
         let protocols = self.pairs.iter().map(|p| {
             let mut with = |tickets: bool| {
                 let (mut with_alpn, mut without_alpn) = (p.with_alpn.clone(), p.without_alpn.clone());
+                for config in [&mut with_alpn, &mut without_alpn] {
+                    config.cert_compressors = if compress { self.compressors.clone() } else { Vec::new() };
+                    config.cert_compression_cache = Arc::clone(&cache);
+                }
                 if let Some(domain) = p.ticket_domain.filter(|_| tickets) {
                     with_alpn.ticketer = ticketer(domain);
                     without_alpn.ticketer = ticketer(domain);
@@ -166,6 +191,14 @@ impl Blueprint {
             LiveProtocol { id: Arc::from(&*p.id), newest, tls12 }
         });
         Live { table: Arc::clone(&self.table), protocols: protocols.collect() }
+    }
+
+    /// How many there are in all certificate sets.
+    fn identities(&self) -> usize {
+        let mut sets: Vec<_> = self.pairs.iter().map(|p| &p.certificates).collect();
+        sets.sort_unstable_by_key(|set| Arc::as_ptr(set));
+        sets.dedup_by(|a, b| Arc::ptr_eq(a, b));
+        sets.into_iter().map(|set| set.all_identities().count()).sum()
     }
 }
 

@@ -1,7 +1,6 @@
 //! The server under measurement: one shard that finishes handshakes and closes.
 
 use std::error::Error;
-use std::io::Read;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
@@ -57,8 +56,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         .protocol(Protocol::alpn("h2").close())
         .start()?;
     println!("listening on {}", engine.handle().endpoints()[0]);
-    // Until the pipe that nobody writes to is closed, or the parent ends this process.
-    let _ = std::io::stdin().read_to_end(&mut Vec::new());
-    eprint!("{}", engine.shutdown()?);
+    // Until the parent ends this process.
+    engine.join()?;
     Ok(())
 }
