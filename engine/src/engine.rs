@@ -1,5 +1,6 @@
 //! The embedding API: [`Builder`] to [`Engine`], and a [`Handle`] on it.
 
+mod cores;
 mod cryptography;
 mod reload;
 
@@ -12,7 +13,10 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use rustls::compress::CertCompressor;
 use rustls::pki_types::UnixTime;
+
+use cores::{cores, pin_to};
 
 use crate::crypto::batch::Unavailable;
 use crate::crypto::{Crypto, SessionStore, TicketOptions, TicketSecrets};
@@ -137,7 +141,7 @@ impl std::error::Error for StartError {
 }
 
 /// What an engine is made of.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[must_use]
 pub struct Builder {
     /// Each with options of its own, or those of all.
@@ -147,6 +151,7 @@ pub struct Builder {
     pin: Pin,
     placement: Placement,
     certificates: Option<Arc<CertificateSet>>,
+    compressors: Vec<&'static dyn CertCompressor>,
     protocols: Vec<Protocol>,
     policy: Policy,
     fallback: Option<Vec<u8>>,
@@ -174,6 +179,7 @@ impl Default for Builder {
             pin: Pin::default(),
             placement: Placement::default(),
             certificates: None,
+            compressors: Vec::new(),
             protocols: Vec::new(),
             policy: Policy::default(),
             fallback: None,
@@ -229,6 +235,17 @@ impl Builder {
     /// The certificates of all protocols that have none of their own.
     pub fn certificates(self, set: impl Into<Arc<CertificateSet>>) -> Self {
         Self { certificates: Some(set.into()), ..self }
+    }
+
+    /// Compresses certificates for clients that can decompress them (RFC 8879): with
+    /// [`BROTLI`](crate::identity::BROTLI), or in a way of your own. The most preferred one first; none unless said
+    /// otherwise.
+    ///
+    /// It saves about a fifth to a third of a chain on the wire, and no time: a chain fits into the first flight of a TCP
+    /// connection as it is, and handshakes take a little longer. So it is for those who pay for bytes. Each shard
+    /// compresses a chain once. With more than 256 identities nothing is compressed.
+    pub fn certificate_compressors(self, compressors: impl IntoIterator<Item = &'static dyn CertCompressor>) -> Self {
+        Self { compressors: compressors.into_iter().collect(), ..self }
     }
 
     /// Registers a protocol after, and so below in preference, those that are there.
@@ -312,6 +329,11 @@ impl Builder {
         Self { limits, ..self }
     }
 
+    /// All that can be said of session tickets but their number.
+    pub fn ticket_options(self, options: TicketOptions) -> Self {
+        Self { ticket_options: options, ..self }
+    }
+
     /// Where cryptography and wall clock come from.
     pub fn sources(self, sources: Sources) -> Self {
         Self { sources, ..self }
@@ -331,7 +353,7 @@ impl Builder {
         self.certificates
             .iter()
             .chain(own)
-            .flat_map(|set| set.identities().iter().map(move |i| (set.name().to_owned(), i)))
+            .flat_map(|set| set.all_identities().map(move |i| (set.name().to_owned(), i)))
             .flat_map(|(name, identity)| identity.warnings(now).into_iter().map(move |w| (name.clone(), w)))
             .collect()
     }
@@ -499,7 +521,8 @@ impl Builder {
             sources.provider = Arc::new(batch.provider((*sources.provider).clone()));
         }
         let blueprint = Blueprint::new(table, &tls, &sources).map_err(StartError::Tls)?;
-        Ok(blueprint.with_tickets(self.ticket_options.clone()).with_sessions(Arc::clone(&self.sessions)))
+        let blueprint = blueprint.with_tickets(self.ticket_options.clone()).with_sessions(Arc::clone(&self.sessions));
+        Ok(blueprint.with_certificate_compressors(self.compressors.clone()))
     }
 
     fn index_of(&self, id: &[u8]) -> Result<usize, StartError> {
@@ -655,32 +678,3 @@ impl Drop for Engine {
 fn joined(thread: JoinHandle<io::Result<()>>) -> io::Result<()> {
     thread.join().unwrap_or_else(|_| Err(io::Error::other("a thread of the engine panicked")))
 }
-
-/// The cores that this process may use.
-#[cfg(target_os = "linux")]
-fn cores() -> Vec<usize> {
-    use rustix::thread::{CpuSet, sched_getaffinity};
-    match sched_getaffinity(None) {
-        Ok(set) => (0..CpuSet::MAX_CPU).filter(|c| set.is_set(*c)).collect(),
-        Err(_) => (0..thread::available_parallelism().map_or(1, usize::from)).collect(),
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn cores() -> Vec<usize> {
-    (0..thread::available_parallelism().map_or(1, usize::from)).collect()
-}
-
-/// Pins the calling thread. A core that is not there leaves it unpinned: slower, not wrong.
-#[cfg(target_os = "linux")]
-fn pin_to(core: usize) {
-    use rustix::thread::{CpuSet, sched_setaffinity};
-    if core < CpuSet::MAX_CPU {
-        let mut set = CpuSet::new();
-        set.set(core);
-        let _ = sched_setaffinity(None, &set);
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn pin_to(_: usize) {}

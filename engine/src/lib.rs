@@ -68,7 +68,8 @@
 //! | `h2` | yes | [`worker::http2`] and [`Protocol::h2`], by hyper |
 //! | `websocket` | yes | [`websocket`] for servers and clients, over `http/1.1` and `h2`; implies `h1` |
 //! | `client` | yes | [`client`], blocking and over any asynchronous I/O, with the public web's roots |
-//! | `cli` | yes | the program `handfast`; implies `h1`, `h2` and `websocket` |
+//! | `config` | no | `config`: the builder's options from a TOML file; implies `h1`, `h2` and `websocket` |
+//! | `cli` | yes | the program `handfast`; implies `config` |
 //! | `tokio` | no | `Builder::runtime`: enters a tokio runtime on every shard and worker thread; `interop`; with `client`, `Client::connect_async` |
 //! | `axum` | no | `interop::Incoming` is what `axum::serve` listens on; implies `tokio` |
 //! | `client-http` | no | `client::http`: requests over `h2` and `http/1.1`, by hyper; implies `client`, `tokio`, `h1` and `h2` |
@@ -243,6 +244,8 @@
 mod buffer;
 #[cfg(feature = "client")]
 pub mod client;
+#[cfg(feature = "config")]
+pub mod config;
 pub mod crypto;
 pub mod engine;
 pub mod error;
@@ -271,6 +274,8 @@ pub mod worker;
 
 #[cfg(feature = "client")]
 pub use client::Client;
+#[cfg(feature = "config")]
+pub use config::Config;
 pub use engine::{Builder, Engine, Handle, Pin, Placement, ReloadError, StartError};
 pub use error::{Culprit, Refusal};
 pub use handshake::{EarlyData, HandshakeFacts};

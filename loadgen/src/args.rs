@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
+use handfast::crypto::Crypto;
 use rustls::{CipherSuite, SignatureScheme};
 
 use crate::arrivals::{self, Law, Profile};
@@ -46,7 +47,7 @@ pub struct Args {
     pub seed: u64,
 
     /// How late this generator may start what is due, at its 99th percentile, before the run counts as invalid
-    /// [default: 1ms, or a tenth of the latency's 99th percentile if that is more]
+    /// [default: 1ms, or a tenth of the latency's 99th percentile if that is more; for max, of the objective's latency]
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     pub max_lateness: Option<Duration>,
 
@@ -100,6 +101,11 @@ pub struct Args {
     /// Key exchange groups to offer, the preferred one first; only this one gets a key share
     #[arg(long, value_enum, value_name = "LIST", value_delimiter = ',', default_value = "x25519,p256")]
     pub groups: Vec<Group>,
+
+    /// Compute key exchanges of several connections together, which costs less CPU: `batch` where the CPU has AVX-512
+    /// IFMA, else nothing starts; `auto` if the CPU has it; `aws-lc` never. It is for X25519, the first of --groups
+    #[arg(long, value_enum, value_name = "WHICH", default_value = "aws-lc")]
+    pub crypto: CryptoChoice,
 
     /// Resume sessions with the tickets of earlier connections: all that can be, or this share of all (0.8)
     #[arg(long, value_name = "SHARE", num_args = 0..=1, default_missing_value = "1", value_parser = share)]
@@ -187,6 +193,28 @@ pub enum TlsVersions {
     /// Both.
     #[value(name = "any")]
     Any,
+}
+
+/// Whether key exchanges are computed together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[non_exhaustive]
+pub enum CryptoChoice {
+    /// Never.
+    AwsLc,
+    /// Always.
+    Batch,
+    /// Where the CPU can.
+    Auto,
+}
+
+impl From<CryptoChoice> for Crypto {
+    fn from(choice: CryptoChoice) -> Self {
+        match choice {
+            CryptoChoice::AwsLc => Self::AwsLc,
+            CryptoChoice::Batch => Self::Batch,
+            CryptoChoice::Auto => Self::Auto,
+        }
+    }
 }
 
 /// Key exchange groups that can be offered.

@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use handfast::crypto::batch::Unavailable;
+
 /// What was asked for cannot be done: exit status 2.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -88,6 +90,8 @@ pub enum UsageError {
     OptionMismatch(&'static str),
     /// TLS options that exclude each other.
     Tls(rustls::Error),
+    /// Batched cryptography was asked for and is not to be had.
+    Crypto(Unavailable),
     /// A file that was to be read cannot be.
     FileUnreadable {
         /// The file.
@@ -182,6 +186,7 @@ impl fmt::Display for UsageError {
             Self::BadResult { path, why } => {
                 write!(f, "{} is no result that can be used here: {why}; write one with --json", path.display())
             }
+            Self::Crypto(error) => write!(f, "{error}; --crypto auto or aws-lc run on any CPU"),
             Self::Tls(error) => write!(f, "these TLS options do not go together: {error}"),
         }
     }

@@ -4,6 +4,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use handfast::crypto::Crypto;
+use handfast::crypto::batch::Batch;
 use rustls::pki_types::ServerName;
 use rustls::{CipherSuite, SignatureScheme};
 
@@ -130,6 +132,8 @@ pub struct TlsShape {
     pub verify: Verify,
     /// The client's own certificate.
     pub client_auth: Option<ClientAuth>,
+    /// What computes key exchanges together, if anything does.
+    pub batch: Option<Batch>,
 }
 
 impl TlsShape {
@@ -270,6 +274,7 @@ impl Plan {
                 early_data,
                 verify,
                 client_auth,
+                batch: Crypto::from(args.crypto).resolve().map_err(UsageError::Crypto)?,
             },
             burst: args.burst,
             open,

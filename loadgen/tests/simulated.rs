@@ -82,6 +82,16 @@ fn a_stall_shows_in_the_open_model_and_hides_in_the_closed_one() {
 }
 
 #[test]
+fn key_exchanges_of_a_turn_are_computed_together_and_all_handshakes_complete() {
+    for (groups, faults) in [("x25519", Faults::none()), ("x25519mlkem768,x25519", Faults::none())] {
+        // Where the CPU cannot, `auto` is aws-lc.
+        let args = ["--crypto", "auto", "--groups", groups, "--count", "100", "--connections", "16", "--burst"];
+        let ended = run(&args, faults, Duration::ZERO..Duration::ZERO);
+        assert_eq!((ended.record.handshakes(), ended.record.failures(), ended.unfinished), (100, 0, 0), "{groups}");
+    }
+}
+
+#[test]
 fn waiting_for_a_free_connection_counts_as_latency() {
     let args = ["--duration", "10s", "--warm-up", "0s", "--rate", "100", "--connections", "6"];
     let ended = run(&args, Faults::none(), STALL);

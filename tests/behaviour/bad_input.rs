@@ -32,7 +32,7 @@ fn refused<W: World>(world: &mut W, bytes: &[u8], class: RefusalClass) -> Vec<u8
     answer
 }
 
-fn client_hello(options: &Options) -> Vec<u8> {
+pub(crate) fn client_hello(options: &Options) -> Vec<u8> {
     struct Nowhere;
     impl Peer for Nowhere {
         fn send(&mut self, _: &[u8]) {}

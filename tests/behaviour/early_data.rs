@@ -280,10 +280,10 @@ fn kept_sessions_over_a_limit_are_forgotten() {
         let mut host = Host::new();
         host.store = Arc::new(SessionStore::new(sessions_max, bytes_max));
         let mut world: SimWorld = host.world(1024);
-        let config = host.client("a");
+        let mut config = host.client("a");
+        config.resumption = Resumption::disabled();
         for _ in 0..20 {
-            let fresh = ClientConfig { resumption: Resumption::disabled(), ..config.clone() };
-            first(&mut world, &fresh);
+            first(&mut world, &config);
         }
         let counts = host.store.counts();
         assert_eq!(counts.stored, 20);

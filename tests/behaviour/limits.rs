@@ -373,3 +373,63 @@ pub(crate) fn empty_records_and_warnings_are_cut_off<W: World>() {
     let taken = until_refused(&mut world, &mut sealer, |s| s.record(HANDSHAKE, &hello));
     assert!(taken <= 2, "{taken} renegotiations were taken");
 }
+
+pub(crate) fn honest_handshakes_complete_beside_a_flood<W: World>() {
+    const FLOODERS: u8 = 100;
+    let rate = SourceRate { per_second: number(2), burst: number(5) };
+    let (mut world, options) = limited::<W>(|l| {
+        l.source.rate = Some(rate);
+        l.source.handshakes = Some(number(4));
+        l.handshakes_per_shard = 512;
+    });
+    let mut held = std::collections::VecDeque::new();
+    let mut sources = (1..=FLOODERS).cycle();
+    let mut flood = 0;
+    for honest in FLOODERS + 1..FLOODERS + 41 {
+        for _ in 0..50 {
+            let mut peer = world.connect_from(sources.next().expect("a source"));
+            // Silent, half a header, and garbage.
+            match flood % 3 {
+                0 => {}
+                1 => peer.send(&[22, 3, 1, 2, 0, 1]),
+                _ => peer.send(&[0x5a; 200]),
+            }
+            flood += 1;
+            held.push_back(peer);
+            if held.len() > 600 {
+                held.pop_front();
+            }
+        }
+        let mut client = handshake(&mut world, &options, honest);
+        client.close();
+    }
+    world.until("all have finished", |w| w.metrics().handshakes() == 40);
+    let m = world.metrics();
+    let shed = m.refused(RefusalClass::SourceRate) + m.refused(RefusalClass::SourceHandshakes);
+    assert!(shed > 100, "{m:?}");
+    assert_eq!(m.refused(RefusalClass::HandshakesShed), 0, "{m:?}");
+    drop(held);
+    world.until_empty();
+}
+
+#[test]
+fn two_thousand_trickling_clients_leave_at_their_deadline() {
+    const CLIENTS: usize = 2000;
+    let (mut config, options, _) = closing();
+    config.limits.handshake_deadline = Duration::from_secs(10);
+    let mut world = handfast_tests::world::SimWorld::new(config);
+    let hello = crate::bad_input::client_hello(&options);
+    let mut peers: Vec<_> = (0..CLIENTS).map(|_| world.connect()).collect();
+    for byte in &hello[..9] {
+        for peer in &mut peers {
+            peer.send(&[*byte]);
+        }
+        world.pass(Duration::from_secs(1));
+        assert_eq!(world.shard().connections(), CLIENTS, "none is let go before its time");
+    }
+    world.pass(Duration::from_millis(1100));
+    assert_eq!(world.shard().connections(), 0);
+    let m = world.metrics();
+    assert_eq!((m.refused(RefusalClass::Deadline), m.closed), (CLIENTS as u64, CLIENTS as u64), "{m:?}");
+    assert!(peers.iter().all(|p| p.is_eof() || p.is_reset()));
+}

@@ -4,6 +4,7 @@ mod bad_input;
 mod batch;
 mod certificates;
 mod client_auth;
+mod compression;
 mod early_data;
 mod hand_off;
 mod handshake;
@@ -63,6 +64,9 @@ behaviours! {
         other_client_cas_end_resumption,
         a_revoked_certificate_is_refused,
         names_of_the_client;
+    compression:
+        each_chain_is_compressed_once,
+        too_many_identities_are_not_compressed;
     reload:
         another_certificate_is_shown,
         a_handshake_under_way_keeps_its_certificate_and_its_worker,
@@ -111,7 +115,8 @@ behaviours! {
         a_connection_on_which_nothing_moves_is_ended,
         a_drain_resets_those_who_stay,
         a_flood_of_key_updates_is_cut_off,
-        empty_records_and_warnings_are_cut_off;
+        empty_records_and_warnings_are_cut_off,
+        honest_handshakes_complete_beside_a_flood;
     proxy:
         the_client_in_the_header_is_the_peer,
         a_selection_callback_sees_the_client_in_the_header,

@@ -1,8 +1,12 @@
 //! Which certificate `openssl s_client` is shown, and which sessions it may resume.
 
-use handfast_tests::certificates::{Key, make, make_with};
+use std::net::SocketAddr;
+
+use handfast::identity::CertificateSet;
+use handfast::{Engine, Pin, Protocol};
+use handfast_tests::certificates::{Authority, Key, make, make_with};
 use handfast_tests::peers::{Peer, Program};
-use handfast_tests::process::Scratch;
+use handfast_tests::process::{Scratch, run};
 
 use crate::s_client::{SClient, certificate, handshake};
 use crate::server::{Files, Server, text};
@@ -29,6 +33,58 @@ fn each_protocol_shows_its_own_certificate_on_one_port() {
         }
     }
     server.stop();
+}
+
+#[test]
+fn a_directory_brings_the_ocsp_response_that_openssl_asks_for() {
+    let Some(openssl) = Peer::OpenSsl.installed() else { return };
+    let scratch = Scratch::new();
+    let ca = Authority::new("ours");
+    let made = ca.issue("site", |params| {
+        params.serial_number = Some(7_u64.into());
+        params.subject_alt_names = vec![rcgen::SanType::DnsName("localhost".try_into().expect("a name"))];
+    });
+    let directory = scratch.path("certificates");
+    std::fs::create_dir(&directory).expect("a directory");
+    for (name, content) in [("site.pem", format!("{}{}", made.pem, ca.pem)), ("site.key", made.key_pem.clone())] {
+        std::fs::write(directory.join(name), content).expect("a file");
+    }
+    let (ca_pem, ca_key) = (scratch.file("ca.pem", &ca.pem), scratch.file("ca.key", &ca.key_pem));
+    let index = scratch.file("index.txt", "V\t401231235959Z\t\t07\tunknown\t/CN=site\n");
+    let (leaf, response) = (scratch.file("leaf.pem", &made.pem), directory.join("site.ocsp"));
+    let ca_pem = text(&ca_pem);
+    let answered =
+        run(openssl.command().args(["ocsp", "-index", text(&index), "-CA", ca_pem, "-rsigner", ca_pem]).args([
+            "-rkey",
+            text(&ca_key),
+            "-issuer",
+            ca_pem,
+            "-cert",
+            text(&leaf),
+            "-ndays",
+            "7",
+            "-respout",
+            text(&response),
+        ]));
+    assert_eq!(answered.code(), 0, "{answered}");
+
+    let provider = handfast::crypto::provider();
+    let set = CertificateSet::from_directory("default", &directory, &provider).expect("a set");
+    let engine = Engine::builder()
+        .listen(SocketAddr::from(([127, 0, 0, 1], 0)))
+        .shards(1)
+        .pin(Pin::Off)
+        .certificates(set)
+        .protocol(Protocol::alpn("any").close())
+        .start()
+        .expect("an engine");
+    let addr = engine.handle().local_addr().expect("an address");
+    for version in ["-tls1_3", "-tls1_2"] {
+        let ended = handshake(&openssl, addr, &["-alpn", "any", version, "-status", "-CAfile", ca_pem]);
+        assert!(ended.stdout.contains("OCSP Response Status: successful"), "{ended}");
+        assert!(ended.stdout.contains("Cert Status: good"), "{ended}");
+        assert!(ended.stdout.contains("Verify return code: 0 (ok)"), "{ended}");
+    }
 }
 
 #[test]

@@ -34,3 +34,18 @@ fn a_server_is_no_better_than_itself() {
     }
     assert!(differences.len() <= FALSE_VERDICTS_MAX, "{differences:#?}");
 }
+
+/// Each further ticket is a twentieth of the work of a handshake.
+#[test]
+fn a_server_that_does_more_for_each_handshake_is_found_out() {
+    if !full() {
+        skipped(&"a comparison of ten rounds is for ./scripts/test --full");
+        return;
+    }
+    let servers = ["1", "4"].map(|tickets| Localhost::start(&["--close", "--tickets", tickets]));
+    let [a, b] = servers.each_ref().map(|server| server.addr().to_string());
+    let how = ["--rounds", "12", "--duration", "1s", "--warm-up", "200ms", "--tls", "1.3", "--metric", "p50"];
+    let ended = run(handfast_load().args(["compare", "--interleave", &a, &b, "--json", "--quiet"]).args(how));
+    let compared: Value = serde_json::from_str(&ended.stdout).unwrap_or_else(|e| panic!("{e}: {ended}"));
+    assert_eq!((ended.code(), &compared["verdict"]), (1, &"worse".into()), "{ended}");
+}

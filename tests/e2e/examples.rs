@@ -3,11 +3,15 @@
 use std::net::SocketAddr;
 
 use handfast::client::{Client, Connection, Roots};
+use handfast::rustls::pki_types::CertificateDer;
+use handfast::rustls::pki_types::pem::PemObject;
 use handfast_tests::binaries::example;
 use handfast_tests::peers::Peer;
 use handfast_tests::process::{Pipe, Process, run};
 use tungstenite::client::IntoClientRequest;
 use tungstenite::{Message, WebSocket};
+
+use crate::s_client::{SClient, certificate, handshake};
 
 /// The lines of an example that ends by itself.
 #[track_caller]
@@ -59,6 +63,37 @@ fn certificate_per_protocol_shows_each_its_own() {
     assert_eq!(lines[0], "h2, trusting public: the server shows the certificate of `public`");
     assert_eq!(lines[1], "telemetry/1, trusting devices: the server shows the certificate of `devices`");
     assert!(lines[2].contains("is not trusted"), "{lines:?}");
+}
+
+#[test]
+fn acme_tls_alpn_shows_the_challenge_to_the_authority_and_to_nobody_else() {
+    let Some(openssl) = Peer::OpenSsl.installed() else { return };
+    let (process, addr) = serving("acme_tls_alpn");
+    let hex = process.wait_for("the digest", Pipe::Stdout, |text| {
+        Some(text.split("the challenge for localhost has ").nth(1)?.split_once(';')?.0.to_owned())
+    });
+    let digest: Vec<u8> =
+        (0..32).map(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).expect("hexadecimal")).collect();
+    // id-pe-acmeIdentifier (1.3.6.1.5.5.7.1.31), critical, an octet string in an octet string (RFC 8737 section 3).
+    let extension = [&[6, 8, 43, 6, 1, 5, 5, 7, 1, 31, 1, 1, 255, 4, 34, 4, 32], &digest[..]].concat();
+    let has = |der: &[u8], bytes: &[u8]| der.windows(bytes.len()).any(|window| window == bytes);
+    for version in ["-tls1_3", "-tls1_2"] {
+        let ended = handshake(&openssl, addr, &["-alpn", "acme-tls/1", version]);
+        assert!(ended.stdout.contains("ALPN protocol: acme-tls/1\n"), "{ended}");
+        let shown = CertificateDer::from_pem_slice(certificate(&ended.stdout).as_bytes()).expect("a certificate");
+        assert!(has(&shown, &extension), "{ended}");
+        // Its only name, as a DNS name.
+        assert!(has(&shown, b"\x30\x0b\x82\x09localhost"), "{ended}");
+
+        let ended = handshake(&openssl, addr, &["-alpn", "http/1.1", version]);
+        let shown = CertificateDer::from_pem_slice(certificate(&ended.stdout).as_bytes()).expect("a certificate");
+        assert!(!has(&shown, &extension), "{ended}");
+        // s_client takes the last name that it is given.
+        let ended = SClient::start(&openssl, addr, &["-alpn", "acme-tls/1", version, "-servername", "b.test"]).end();
+        assert_ne!(ended.code(), 0, "{ended}");
+        assert!(!ended.stdout.contains("BEGIN CERTIFICATE"), "{ended}");
+    }
+    ends(process);
 }
 
 #[test]

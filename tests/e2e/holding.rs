@@ -5,7 +5,6 @@ use handfast_tests::peers::{full, skipped};
 use handfast_tests::process::{Process, Scratch, run};
 use serde_json::{Value, json};
 
-use crate::measuring::load;
 use crate::server::{Localhost, counter, text};
 
 /// Serves connections that stay.
@@ -29,7 +28,8 @@ fn a_held_connection_takes_less_than_six_kibibytes_of_the_client() {
     let pid = server.server.process().id().to_string();
     let target = server.addr().to_string();
     let how = ["--alpn", "echo", "--tls", "1.3", "--connections", "10000", "--duration", "15s", "--server-pid", &pid];
-    let (ended, figures) = load(&[&["hold", &target][..], &how].concat());
+    let ended = run(handfast_load().args(["hold", &target, "--json", "--quiet"]).args(how));
+    let figures: Value = serde_json::from_str(&ended.stdout).unwrap_or_else(|e| panic!("{e}: {ended}"));
     assert_eq!((ended.code(), &figures["held"]), (0, &json!(10_000)), "{ended}");
     let bytes = figures["client_resident_bytes_per_connection"].as_f64().expect("a size");
     assert!(bytes > 1000.0 && bytes < 6.0 * 1024.0, "{bytes} bytes");

@@ -91,6 +91,19 @@ fn one_version_only_refuses_the_other_with_alert_70() {
 }
 
 #[test]
+fn a_client_that_none_of_our_certificates_suits_meets_alert_40() {
+    let Some(openssl) = Peer::OpenSsl.installed() else { return };
+    let server = Localhost::start(&[]);
+    // Our certificate is ECDSA on P-256.
+    for args in [&["-tls1_2", "-cipher", "ECDHE-RSA-AES128-GCM-SHA256"][..], &["-tls1_3", "-sigalgs", "RSA-PSS+SHA256"]]
+    {
+        let refused = SClient::start(&openssl, server.addr(), args).end();
+        assert!(refused.stderr.contains("SSL alert number 40"), "{refused}");
+    }
+    server.server.stop();
+}
+
+#[test]
 fn preference_is_the_servers_unless_it_is_given_to_the_client() {
     let Some(openssl) = Peer::OpenSsl.installed() else { return };
     for (args, chosen) in [(&[][..], "h2"), (&["--prefer", "client"], "http/1.1")] {

@@ -5,7 +5,7 @@ use handfast_tests::peers::{Peer, full, required, say};
 #[test]
 fn the_real_peers_of_this_run() {
     let (mut met, mut missing) = (Vec::new(), Vec::new());
-    for peer in Peer::ALL.into_iter().chain(full().then_some(Peer::Chromium)) {
+    for peer in Peer::ALL.into_iter().chain(Peer::FULL.into_iter().filter(|_| full())) {
         match peer.find() {
             Ok(_) => met.push(peer.version()),
             Err(why) => missing.push(why),

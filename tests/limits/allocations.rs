@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use handfast::crypto::{TicketOptions, TicketSecrets, Ticketer};
 use handfast::handshake::{Blueprint, ProtocolTls, Sources, TlsVersions};
+use handfast::identity::{CertificateSet, Identity};
 use handfast::rustls::server::{NoServerSessionStorage, UnbufferedServerConnection};
 use handfast::rustls::unbuffered::{ConnectionState, EncodeError, UnbufferedStatus};
-use handfast::rustls::{ClientConfig, NamedGroup, ServerConfig, version};
+use handfast::rustls::{ClientConfig, NamedGroup, ServerConfig, SignatureScheme, version};
 use handfast::selection::Table;
 use handfast::shard::{Destination, ShardConfig};
 use handfast_tests::certificates::{Made, make};
@@ -157,4 +158,26 @@ fn a_handshake_allocates_little_over_rustls() {
     println!("allocations per handshake: {all:.2} with the engine, {theirs:.2} by rustls alone");
     assert!(theirs > 20.0, "the count counts nothing");
     assert!(all - theirs <= OURS_MAX as f64, "{all:.2} allocations, of which rustls makes {theirs:.2}");
+}
+
+#[test]
+fn a_lookup_among_ten_thousand_names_allocates_nothing() {
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let names = (0..10_000).map(|i| format!("host-{i}.test")).collect::<Vec<_>>();
+    let params = rcgen::CertificateParams::new(names.clone()).expect("names");
+    let certificate = params.self_signed(&key).expect("a certificate");
+    let (pem, key) = (certificate.pem(), key.serialize_pem());
+    let identity = Identity::from_pem(pem.as_bytes(), key.as_bytes(), &handfast::crypto::provider());
+    let set = CertificateSet::new("default", vec![identity.expect("an identity")]).expect("a set");
+    let set = set.with_identity("pinned.test", Some(set.identities()[0].clone())).expect("a name");
+    let schemes = [SignatureScheme::RSA_PSS_SHA256, SignatureScheme::ECDSA_NISTP256_SHA256];
+    let asked = ["host-7.test", "HOST-9999.TEST.", "pinned.test", "unknown.test", "www.host-1.test", ""];
+    let info = allocation_counter::measure(|| {
+        for name in asked {
+            assert!(set.choose(Some(name), schemes.into_iter()).is_some());
+        }
+        assert!(set.choose(None, schemes.into_iter()).is_some());
+        assert!(set.choose(Some("host-7.test"), schemes[..1].iter().copied()).is_none());
+    });
+    assert_eq!(info.count_total, 0);
 }

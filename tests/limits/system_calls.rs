@@ -19,8 +19,12 @@ const ROUNDS: usize = 10;
 /// answered.
 const CALLS_MAX: f64 = 7.5;
 
-/// All system calls of a server over `rounds` of handshakes, its start and end included, and the table of them.
-fn calls(strace: &handfast_tests::peers::Program, rounds: usize, made: &Made) -> (u64, String) {
+/// All system calls of a server over what `exchange` does with it, its start and end included, and the table of them.
+fn calls(
+    strace: &handfast_tests::peers::Program,
+    made: &Made,
+    exchange: impl FnOnce(&mut Process, SocketAddr),
+) -> (u64, String) {
     let scratch = Scratch::new();
     let (cert, key) = (scratch.file("cert.pem", &made.pem), scratch.file("key.pem", &made.key_pem));
     let table = scratch.path("strace.txt");
@@ -34,13 +38,7 @@ fn calls(strace: &handfast_tests::peers::Program, rounds: usize, made: &Made) ->
     let addr: SocketAddr = server.wait_for("a listener", Pipe::Stdout, |text| {
         text.lines().find_map(|l| l.strip_prefix("handfast: listening on ")?.parse().ok())
     });
-    let mut options = Options::new(made.roots(), &["h2"]);
-    options.versions = vec![&version::TLS13];
-    options.provider.kx_groups.retain(|g| g.name() == NamedGroup::X25519);
-    let config = options.config();
-    for _ in 0..rounds {
-        round(&mut server, addr, &config);
-    }
+    exchange(&mut server, addr);
     server.signal(Signal::TERM);
     assert_eq!(server.end().code(), 0);
     // strace writes its table after the server has ended.
@@ -95,10 +93,60 @@ fn round(server: &mut Process, addr: SocketAddr, config: &Arc<ClientConfig>) {
 fn a_handshake_costs_at_most_seven_and_a_half_system_calls() {
     let Some(strace) = Installed::Strace.installed() else { return };
     let made = make(&["localhost"]);
-    let (idle, _) = calls(&strace, 0, &made);
-    let (busy, table) = calls(&strace, ROUNDS, &made);
+    let mut options = Options::new(made.roots(), &["h2"]);
+    options.versions = vec![&version::TLS13];
+    options.provider.kx_groups.retain(|g| g.name() == NamedGroup::X25519);
+    let config = options.config();
+    let (idle, _) = calls(&strace, &made, |_, _| {});
+    let (busy, table) = calls(&strace, &made, |server, addr| (0..ROUNDS).for_each(|_| round(server, addr, &config)));
     let per_handshake = (busy - idle) as f64 / (CONNECTIONS * ROUNDS) as f64;
     println!("{per_handshake:.2} system calls per handshake");
     assert!(per_handshake > 5.0, "the count counts nothing: {table}");
     assert!(per_handshake <= CALLS_MAX, "{per_handshake:.2} system calls per handshake:\n{table}");
+}
+
+/// Clients that send a byte of a ClientHello at a time, `bytes` in all, and leave.
+fn trickle(addr: SocketAddr, clients: usize, bytes: usize) {
+    let mut peers: Vec<_> = (0..clients).map(|_| TcpPeer::connect(addr)).collect();
+    let hello = [22, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3, 0, 0, 0, 0, 0];
+    for byte in &hello[..bytes] {
+        for peer in &mut peers {
+            peer.send(&[*byte]);
+        }
+        until_read(addr.port());
+    }
+    peers.iter_mut().for_each(Peer::shutdown);
+}
+
+/// Waits until nothing that was sent to `port` is unread: otherwise two bytes of a client could be read as one.
+fn until_read(port: u16) {
+    let local = format!(":{port:04X}");
+    let deadline = std::time::Instant::now() + handfast_tests::process::BOUND;
+    loop {
+        let table = std::fs::read_to_string("/proc/net/tcp").expect("the kernel's table");
+        let unread = table.lines().skip(1).any(|line| {
+            let fields: Vec<_> = line.split_ascii_whitespace().collect();
+            // Local address, state and queues; state 0A listens.
+            fields[1].ends_with(&local) && fields[3] != "0A" && !fields[4].ends_with(":00000000")
+        });
+        if !unread {
+            return;
+        }
+        assert!(std::time::Instant::now() < deadline, "the server does not read");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_byte_of_a_trickling_client_costs_at_most_three_system_calls() {
+    let Some(strace) = Installed::Strace.installed() else { return };
+    let made = make(&["localhost"]);
+    let (clients, few, many) = (if handfast_tests::peers::full() { 2000 } else { 200 }, 2, 12);
+    // The difference is that of the bytes: connecting and leaving cost the same.
+    let (less, _) = calls(&strace, &made, |_, addr| trickle(addr, clients, few));
+    let (more, table) = calls(&strace, &made, |_, addr| trickle(addr, clients, many));
+    let per_byte = more.saturating_sub(less) as f64 / (clients * (many - few)) as f64;
+    println!("{per_byte:.2} system calls for each byte of {clients} trickling clients");
+    assert!(per_byte >= 1.0, "the count counts nothing: {table}");
+    assert!(per_byte <= 3.0, "{per_byte:.2} system calls for a byte:\n{table}");
 }

@@ -110,6 +110,8 @@ pub struct Authority {
     pub der: CertificateDer<'static>,
     /// As PEM.
     pub pem: String,
+    /// Its key, as PEM.
+    pub key_pem: String,
     issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
 }
 
@@ -127,7 +129,8 @@ impl Authority {
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign, rcgen::KeyUsagePurpose::CrlSign];
         let cert = params.self_signed(&key).expect("a certificate");
-        Self { der: cert.der().clone(), pem: cert.pem(), issuer: rcgen::Issuer::new(params, key) }
+        let (der, key_pem) = (cert.der().clone(), key.serialize_pem());
+        Self { der, pem: cert.pem(), key_pem, issuer: rcgen::Issuer::new(params, key) }
     }
 
     /// A P-256 certificate with this common name, which `adjust` may change.

@@ -34,13 +34,20 @@ pub enum Peer {
     Python,
     /// The WebSocket conformance suite, one of those packages.
     Kosoku,
+    /// SSLyze, which looks for weaknesses of TLS; one of those packages too.
+    Sslyze,
     /// Chromium, which [`Peer::Node`] drives.
     Chromium,
+    /// testssl.sh, which looks for them with an OpenSSL that has them all.
+    Testssl,
 }
 
 impl Peer {
+    /// Those of `scripts/test --full` besides.
+    pub const FULL: [Self; 2] = [Self::Chromium, Self::Testssl];
+
     /// Those of every run.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::OpenSsl,
         Self::Curl,
         Self::GnuTlsCli,
@@ -53,6 +60,7 @@ impl Peer {
         Self::Node,
         Self::Python,
         Self::Kosoku,
+        Self::Sslyze,
     ];
 
     /// The program's name.
@@ -70,7 +78,10 @@ impl Peer {
             Self::Node => "node",
             Self::Python => "python",
             Self::Kosoku => "kosoku",
+            Self::Sslyze => "sslyze",
             Self::Chromium => "chromium",
+            // As Debian calls it.
+            Self::Testssl => "testssl",
         }
     }
 
@@ -82,7 +93,9 @@ impl Peer {
         let name = self.program();
         let found = match self {
             // The system's Python may have other versions of these packages, or none.
-            Self::Python | Self::Kosoku => Some(tools().join("python/bin").join(name)).filter(|file| is_program(file)),
+            Self::Python | Self::Kosoku | Self::Sslyze => {
+                Some(tools().join("python/bin").join(name)).filter(|file| is_program(file))
+            }
             _ => search(name),
         };
         let path = found.ok_or_else(|| format!("{name} is not installed"))?;
@@ -99,7 +112,9 @@ impl Peer {
             Self::Node => (&["--version"], &["v"]),
             Self::Python => (&["-c", PACKAGES], &["httpx", "websockets"]),
             Self::Kosoku => (&["--help"], &["fuzzingserver"]),
+            Self::Sslyze => (&["--help"], &["--json_out"]),
             Self::Chromium => (&["--version"], &["Chromium"]),
+            Self::Testssl => (&["--version"], &["testssl.sh"]),
         };
         if self == Self::NginxStream && !Path::new(NGINX_STREAM).is_file() {
             return Err("this nginx has no stream module".into());
@@ -121,7 +136,9 @@ impl Peer {
             Self::Strace => &["-V"],
             Self::Python => &["-c", PACKAGES],
             // It does not say; tests/python.txt does.
-            Self::Kosoku => return "kosoku".to_owned(),
+            Self::Kosoku | Self::Sslyze => return self.program().to_owned(),
+            // Its first lines are ornaments.
+            Self::Testssl => return "testssl.sh".to_owned(),
         };
         let told = self.find().ok().and_then(|path| told(&path, arguments)).unwrap_or_default();
         // What follows in parentheses are the versions of others.

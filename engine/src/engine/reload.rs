@@ -8,7 +8,7 @@ use rustls::pki_types::UnixTime;
 use super::{Builder, Handle, StartError};
 use crate::crypto::TicketSecrets;
 use crate::error::Culprit;
-use crate::identity::CertificateSet;
+use crate::identity::{CertificateSet, Identity};
 use crate::shard::{Destination, Reload};
 use crate::transport::Wake;
 use crate::transport::tcp::{Endpoint, ListenOptions};
@@ -67,6 +67,16 @@ pub enum ReloadError {
         /// Since when.
         since: UnixTime,
     },
+    /// No protocol has a certificate set of this name.
+    UnknownSet {
+        /// The name.
+        set: String,
+    },
+    /// An identity is to be shown for what is no DNS name.
+    ServerName {
+        /// What it is.
+        name: String,
+    },
     /// The engine drains, or has ended.
     Draining,
 }
@@ -76,7 +86,9 @@ impl ReloadError {
     #[must_use]
     pub const fn culprit(&self) -> Culprit {
         match self {
-            Self::Fixed(_) | Self::Expired { .. } => Culprit::Config,
+            Self::Fixed(_) | Self::Expired { .. } | Self::UnknownSet { .. } | Self::ServerName { .. } => {
+                Culprit::Config
+            }
             Self::Invalid(e) => e.culprit(),
             Self::Draining => Culprit::Local,
         }
@@ -99,6 +111,8 @@ impl fmt::Display for ReloadError {
                 names.join(", "),
                 since.as_secs()
             ),
+            Self::UnknownSet { set } => write!(f, "no protocol has a certificate set of the name `{set}`"),
+            Self::ServerName { name } => write!(f, "`{name}` is no DNS name, so no client will ask for it"),
             Self::Draining => f.write_str("the engine drains and serves nothing new"),
         }
     }
@@ -147,6 +161,34 @@ impl Handle {
         let stripped = builder.without_destinations();
         self.switch(running, &stripped, destinations)?;
         *guard = Some(stripped);
+        Ok(())
+    }
+
+    /// Shows `identity` to clients that ask for just this server name of the certificate sets called `set`, from now on;
+    /// `None` takes it away again, and what the set was made with counts. It is a [reload](Self::reload) of one
+    /// identity, and cheap: for certificates that are renewed while the engine runs, and for ACME's challenges.
+    ///
+    /// A reload by a builder forgets it, unless the builder's set has it ([`CertificateSet::with_identity`]).
+    ///
+    /// # Errors
+    /// There is no such set, the name is no DNS name, the certificate has expired, or the engine drains.
+    pub fn set_identity(&self, set: &str, server_name: &str, identity: Option<Identity>) -> Result<(), ReloadError> {
+        let mut guard = self.running();
+        let running = guard.as_ref().ok_or(ReloadError::Draining)?;
+        let mut new = running.clone();
+        // Protocols that share a set go on sharing one.
+        let mut changed: Vec<(Arc<CertificateSet>, Arc<CertificateSet>)> = Vec::new();
+        for slot in new.certificate_sets_mut().filter(|slot| slot.name() == set) {
+            let known = changed.iter().find(|(old, _)| Arc::ptr_eq(old, slot)).map(|(_, new)| Arc::clone(new));
+            let anew = || slot.with_identity(server_name, identity.clone()).map(Arc::new);
+            let new = known.or_else(anew).ok_or_else(|| ReloadError::ServerName { name: server_name.to_owned() })?;
+            changed.push((std::mem::replace(slot, Arc::clone(&new)), new));
+        }
+        if changed.is_empty() {
+            return Err(ReloadError::UnknownSet { set: set.to_owned() });
+        }
+        self.switch(running, &new, None)?;
+        *guard = Some(new);
         Ok(())
     }
 
@@ -217,17 +259,21 @@ impl Builder {
         self.certificates.iter().chain(self.protocols.iter().filter_map(|p| p.certificates.as_ref()))
     }
 
+    fn certificate_sets_mut(&mut self) -> impl Iterator<Item = &mut Arc<CertificateSet>> {
+        self.certificates.iter_mut().chain(self.protocols.iter_mut().filter_map(|p| p.certificates.as_mut()))
+    }
+
     /// That no certificate has expired but those that `running` has.
     fn check_expiry(&self, running: &Self) -> Result<(), ReloadError> {
         let Some(now) = self.sources.time.current_time() else { return Ok(()) };
         let expired = |set: &Arc<CertificateSet>| {
-            let expired = set.identities().iter().filter(|i| now > i.not_after());
+            let expired = set.all_identities().filter(|i| now > i.not_after());
             expired.map(|i| i.fingerprint_sha256()).collect::<Vec<_>>()
         };
         let served: Vec<_> = running.certificate_sets().flat_map(expired).collect();
         for set in self.certificate_sets() {
-            let fresh = |i: &&crate::identity::Identity| !served.contains(&i.fingerprint_sha256());
-            if let Some(identity) = set.identities().iter().filter(|i| now > i.not_after()).find(fresh) {
+            let fresh = |i: &&Identity| !served.contains(&i.fingerprint_sha256());
+            if let Some(identity) = set.all_identities().filter(|i| now > i.not_after()).find(fresh) {
                 return Err(ReloadError::Expired {
                     set: set.name().to_owned(),
                     names: identity.dns_names().map(str::to_owned).collect(),

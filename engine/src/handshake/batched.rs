@@ -31,7 +31,7 @@ enum State {
     Idle(Box<Turn>),
     /// Where the key exchanges of this thread find it.
     Installed(Installed),
-    /// Lost: another thread dropped what was installed. Everything is computed by aws-lc then.
+    /// Lost in a panic, and wiped with it. From then on aws-lc computes everything.
     Lost,
 }
 
@@ -72,7 +72,13 @@ impl Prepare for Batched {
     }
 
     fn prepare(&mut self, now: Instant64) {
-        let State::Idle(mut turn) = mem::replace(&mut self.state, State::Lost) else { return };
+        let mut turn = match mem::replace(&mut self.state, State::Lost) {
+            State::Idle(turn) => turn,
+            state => {
+                self.state = state;
+                return;
+            }
+        };
         turn.agree(&self.shares, now);
         turn.presign(self.signatures);
         self.counters = turn.counters();

@@ -9,6 +9,7 @@
 
 mod cursor;
 mod index;
+mod server_share;
 mod view;
 
 #[cfg(test)]
@@ -20,7 +21,8 @@ use std::net::SocketAddr;
 
 use crate::error::Refusal;
 use cursor::Cursor;
-use index::Index;
+use index::{Index, KEY_SHARE};
+pub use server_share::server_key_share;
 pub use view::ClientHelloView;
 
 /// Content type, version and length (RFC 8446 section 5.1).

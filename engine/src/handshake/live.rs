@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use rustls::compress::{CertCompressor, CompressionCache};
 use rustls::crypto::CryptoProvider;
 use rustls::server::NoServerSessionStorage;
 use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
@@ -12,6 +13,12 @@ use crate::crypto::{SessionStore, SessionsOf, TicketOptions, TicketSecrets, Tick
 use crate::identity::{CertificateSet, ClientAuth};
 use crate::limits::Limits;
 use crate::selection::{Decision, Table};
+
+/// Identities whose compressed chains a shard keeps: rustls compares a chain with each of them, in every handshake that
+/// compresses. With more, none is compressed.
+const COMPRESSED_IDENTITIES_MAX: usize = 256;
+/// Those that a chain is kept in: with a stapled OCSP response and without.
+const FORMS_OF_A_CHAIN: usize = 2;
 
 static BOTH: &[&SupportedProtocolVersion] = &[&version::TLS13, &version::TLS12];
 
@@ -91,6 +98,7 @@ struct Pair {
     without_alpn: ServerConfig,
     versions: TlsVersions,
     early_data: u32,
+    certificates: Arc<CertificateSet>,
     /// The domain of its tickets, if it has any.
     ticket_domain: Option<[u8; 32]>,
 }
@@ -103,6 +111,7 @@ pub struct Blueprint {
     tickets: TicketOptions,
     secrets: TicketSecrets,
     sessions: Arc<SessionStore>,
+    compressors: Vec<&'static dyn CertCompressor>,
     sources: Sources,
 }
 
@@ -123,13 +132,14 @@ impl Blueprint {
             let domain = || protocol.client_auth.ticket_domain(protocol.certificates.name());
             let ticket_domain = (protocol.tickets > 0).then(domain);
             let ProtocolTls { versions, early_data, .. } = *protocol;
-            let id = Arc::clone(&protocol.id);
-            pairs.push(Pair { id, with_alpn, without_alpn, versions, early_data, ticket_domain });
+            let (id, certificates) = (Arc::clone(&protocol.id), Arc::clone(&protocol.certificates));
+            pairs.push(Pair { id, with_alpn, without_alpn, versions, early_data, certificates, ticket_domain });
         }
         let (tickets, secrets) = (TicketOptions::default(), TicketSecrets::random(&sources.provider)?);
         let limits = Limits::default();
         let sessions = Arc::new(SessionStore::new(limits.early_sessions, limits.early_session_bytes));
-        Ok(Self { table: Arc::new(table), pairs, tickets, secrets, sessions, sources: sources.clone() })
+        let (table, compressors, sources) = (Arc::new(table), Vec::new(), sources.clone());
+        Ok(Self { table, pairs, tickets, secrets, sessions, compressors, sources })
     }
 
     /// Seals tickets as `options` say; where they name no secrets, this process's own stay.
@@ -145,6 +155,13 @@ impl Blueprint {
     #[must_use]
     pub fn with_sessions(self, sessions: Arc<SessionStore>) -> Self {
         Self { sessions, ..self }
+    }
+
+    /// Compresses certificates for clients that can do one of these (RFC 8879), the most preferred first; see
+    /// [`Builder::certificate_compressors`](crate::Builder::certificate_compressors).
+    #[must_use]
+    pub fn with_certificate_compressors(self, compressors: Vec<&'static dyn CertCompressor>) -> Self {
+        Self { compressors, ..self }
     }
 
     /// What tickets are sealed with, for the next blueprint of a process that goes on.
@@ -165,12 +182,17 @@ impl Blueprint {
             };
             Arc::clone(ticketers.entry(domain).or_insert_with(make))
         };
+        let identities = self.identities();
+        let compress = !self.compressors.is_empty() && identities <= COMPRESSED_IDENTITIES_MAX;
+        let cache = Arc::new(CompressionCache::new(identities * self.compressors.len() * FORMS_OF_A_CHAIN));
         // A shared secret leaks more easily, and TLS 1.2 has no key exchange of its own when it resumes.
         let tls12_tickets = self.tickets.tls12.unwrap_or_else(|| !self.secrets.is_shared());
         let protocols = self.pairs.iter().map(|p| {
             let mut resuming = |by: Resuming| {
                 let (mut with_alpn, mut without_alpn) = (p.with_alpn.clone(), p.without_alpn.clone());
                 for config in [&mut with_alpn, &mut without_alpn] {
+                    config.cert_compressors = if compress { self.compressors.clone() } else { Vec::new() };
+                    config.cert_compression_cache = Arc::clone(&cache);
                     match (by, p.ticket_domain) {
                         (Resuming::Tickets, Some(domain)) => config.ticketer = ticketer(domain),
                         (Resuming::Store, Some(domain)) => self.accept_early_data(config, p.early_data, domain),
@@ -199,6 +221,14 @@ impl Blueprint {
         config.session_storage = Arc::new(SessionsOf { domain, store, time });
         config.max_early_data_size = bytes_max;
         config.send_half_rtt_data = true;
+    }
+
+    /// How many there are in all certificate sets.
+    fn identities(&self) -> usize {
+        let mut sets: Vec<_> = self.pairs.iter().map(|p| &p.certificates).collect();
+        sets.sort_unstable_by_key(|set| Arc::as_ptr(set));
+        sets.dedup_by(|a, b| Arc::ptr_eq(a, b));
+        sets.into_iter().map(|set| set.all_identities().count()).sum()
     }
 }
 

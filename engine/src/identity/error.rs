@@ -55,6 +55,13 @@ pub enum IdentityError {
         /// Which one in the chain; the leaf is 0.
         index: usize,
     },
+    /// A certificate of the chain has issued none of those before it (RFC 8446 section 4.4.2).
+    ChainBroken {
+        /// Where it is.
+        at: Place,
+        /// Which one in the chain; the leaf is 0.
+        index: usize,
+    },
     /// There is no private key.
     NoPrivateKey {
         /// Where it was looked for.
@@ -88,6 +95,33 @@ pub enum IdentityError {
         at: Place,
         /// Which one there; the first is 0.
         index: usize,
+    },
+    /// An OCSP response cannot be parsed (RFC 6960 section 4.2).
+    OcspMalformed {
+        /// Where it is.
+        at: Place,
+    },
+    /// An OCSP response says that the responder had none.
+    OcspUnsuccessful {
+        /// Where it is.
+        at: Place,
+    },
+    /// An OCSP response is about other certificates.
+    OcspForeign {
+        /// Where it is.
+        at: Place,
+    },
+    /// In a directory of identities, a chain has no key or a key no chain.
+    Unpaired {
+        /// What is there.
+        path: PathBuf,
+        /// What should be as well.
+        missing: PathBuf,
+    },
+    /// In a directory there is no identity.
+    EmptyDirectory {
+        /// Which directory.
+        path: PathBuf,
     },
     /// A certificate set has no identity.
     EmptySet {
@@ -145,6 +179,29 @@ impl fmt::Display for IdentityError {
             Self::RevocationListMalformed { at, index } => {
                 write!(f, "revocation list {} in {at} is malformed, or of a kind that is not supported", index + 1)
             }
+            Self::ChainBroken { at, index } => write!(
+                f,
+                "certificate {} in {at} has issued none of those before it; put the leaf first, then each one's \
+                 issuer, and leave out what does not belong to them",
+                index + 1
+            ),
+            Self::OcspMalformed { at } => {
+                write!(f, "the OCSP response in {at} is malformed; expected DER, as `openssl ocsp -respout` writes it")
+            }
+            Self::OcspUnsuccessful { at } => {
+                write!(f, "the OCSP response in {at} reports an error of the responder; fetch it again")
+            }
+            Self::OcspForeign { at } => {
+                write!(f, "the OCSP response in {at} is about another certificate; fetch one for this one")
+            }
+            Self::Unpaired { path, missing } => {
+                write!(f, "{} has no counterpart; expected {}", path.display(), missing.display())
+            }
+            Self::EmptyDirectory { path } => write!(
+                f,
+                "no identity in {}; expected NAME.pem with NAME.key, or directories with fullchain.pem and privkey.pem",
+                path.display()
+            ),
             Self::EmptySet { name } => write!(f, "the certificate set {name:?} has no identity; add a certificate"),
         }
     }
@@ -153,7 +210,7 @@ impl fmt::Display for IdentityError {
 impl std::error::Error for IdentityError {}
 
 /// What an operator should know about an identity that is served all the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum IdentityWarning {
     /// The certificate is no longer valid.
@@ -168,6 +225,20 @@ pub enum IdentityWarning {
     },
     /// The certificate names no DNS name, so that clients will not accept it for one.
     NoDnsName,
+    /// The OCSP response is out of date.
+    OcspExpired {
+        /// Since when.
+        since: UnixTime,
+    },
+    /// The OCSP response says that the certificate is revoked.
+    Revoked,
+    /// The private key's file can be read by its group or by everybody.
+    KeyExposed {
+        /// Which file.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
 }
 
 impl fmt::Display for IdentityWarning {
@@ -182,6 +253,15 @@ impl fmt::Display for IdentityWarning {
             Self::NoDnsName => {
                 f.write_str("the certificate has no DNS name as subject alternative name; clients will refuse it")
             }
+            Self::OcspExpired { since } => {
+                write!(f, "the OCSP response is out of date (Unix time {}); fetch it again", since.as_secs())
+            }
+            Self::Revoked => f.write_str("the OCSP response says that the certificate is revoked; replace it"),
+            Self::KeyExposed { path, mode } => write!(
+                f,
+                "others than its owner can read the private key {} (mode {mode:04o}); run `chmod 600` on it",
+                path.display()
+            ),
         }
     }
 }

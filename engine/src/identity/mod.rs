@@ -6,8 +6,11 @@
 //! which configurations a session may be resumed.
 
 mod client;
+mod compression;
+mod directory;
 mod domain;
 mod error;
+mod ocsp;
 mod pem;
 mod set;
 #[cfg(test)]
@@ -15,7 +18,7 @@ mod tests;
 
 use core::fmt;
 use core::time::Duration;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
@@ -26,6 +29,7 @@ use rustls::{InconsistentKeys, SignatureAlgorithm, SignatureScheme};
 use x509_parser::prelude::{GeneralName, X509Certificate};
 
 pub use client::{AltName, ClientAuth, ClientIdentity, ClientRoots};
+pub use compression::BROTLI;
 pub use domain::{ClientAuthMode, ticket_domain};
 pub use error::{IdentityError, IdentityWarning, Place};
 pub use set::CertificateSet;
@@ -41,6 +45,9 @@ pub struct Identity {
     not_before: UnixTime,
     not_after: UnixTime,
     fingerprint: Fingerprint,
+    staple: Option<ocsp::Staple>,
+    /// The key's file and its permissions, if more can read it than should.
+    exposed: Option<(PathBuf, u32)>,
 }
 
 /// What kind of key an identity has.
@@ -69,9 +76,11 @@ impl Identity {
     /// # Errors
     /// As for [`from_pem`](Self::from_pem), and when a file cannot be read.
     pub fn from_files(certificates: &Path, key: &Path, provider: &CryptoProvider) -> Result<Self, IdentityError> {
-        let (certificate_pem, key_pem) = (pem::read(certificates)?, pem::read(key)?);
+        let (certificate_pem, (key_pem, mode)) = (pem::read(certificates)?, pem::read_key(key)?);
+        let exposed = (mode & pem::OTHERS_READ != 0).then(|| (key.into(), mode));
         let (certificates, key) = (Place::File(certificates.into()), Place::File(key.into()));
-        Self::from_pem_at(&certificate_pem, &key_pem, &certificates, &key, provider)
+        let identity = Self::from_pem_at(&certificate_pem, &key_pem, &certificates, &key, provider)?;
+        Ok(Self { exposed, ..identity })
     }
 
     /// From DER: the leaf first.
@@ -107,15 +116,17 @@ impl Identity {
     ) -> Result<Self, IdentityError> {
         let malformed = |index| IdentityError::CertificateMalformed { at: certificate_at.clone(), index };
         let unusable = || IdentityError::KeyUnusable { at: key_at.clone() };
-        let mut parsed = chain.iter().enumerate().map(|(index, der)| parse(der).ok_or_else(|| malformed(index)));
-        let leaf = parsed.next().ok_or_else(|| IdentityError::NoCertificate { at: certificate_at.clone() })??;
-        // Of the others only that they are certificates matters here; clients check the rest.
-        parsed.try_for_each(|other| other.map(drop))?;
-        let dns_names = dns_names(&leaf).ok_or_else(|| malformed(0))?;
+        let parsed = chain.iter().enumerate().map(|(index, der)| parse(der).ok_or_else(|| malformed(index)));
+        let parsed: Vec<_> = parsed.collect::<Result<_, _>>()?;
+        let leaf = parsed.first().ok_or_else(|| IdentityError::NoCertificate { at: certificate_at.clone() })?;
+        if let Some(index) = stray(&parsed) {
+            return Err(IdentityError::ChainBroken { at: certificate_at.clone(), index });
+        }
+        let dns_names = dns_names(leaf).ok_or_else(|| malformed(0))?;
         let not_before = unix_time(leaf.validity().not_before.timestamp());
         let not_after = unix_time(leaf.validity().not_after.timestamp());
         let fingerprint = Fingerprint::of(&chain[0]);
-        drop(leaf);
+        drop(parsed);
 
         let key = provider.key_provider.load_private_key(key).map_err(|_| unusable())?;
         let key_kind = KeyKind::of(key.algorithm()).ok_or_else(unusable)?;
@@ -129,7 +140,34 @@ impl Identity {
             Err(_) => return Err(malformed(0)),
         }
         let certified_key = Arc::new(certified_key);
-        Ok(Self { certified_key, key_kind, schemes, dns_names, not_before, not_after, fingerprint })
+        let (staple, exposed) = (None, None);
+        Ok(Self { certified_key, key_kind, schemes, dns_names, not_before, not_after, fingerprint, staple, exposed })
+    }
+
+    /// Staples an OCSP response, in DER, to the certificate (RFC 6066 section 8, RFC 8446 section 4.4.2.1), for clients
+    /// that ask for one.
+    ///
+    /// It must concern this certificate; its signature is left to clients.
+    ///
+    /// # Errors
+    /// It cannot be parsed, reports an error, or is about other certificates.
+    pub fn with_ocsp_response(self, der: Vec<u8>) -> Result<Self, IdentityError> {
+        self.with_ocsp_at(der, &Place::Memory)
+    }
+
+    /// As [`with_ocsp_response`](Self::with_ocsp_response), from a file.
+    ///
+    /// # Errors
+    /// As for [`with_ocsp_response`](Self::with_ocsp_response), and when the file cannot be read.
+    pub fn with_ocsp_file(self, path: &Path) -> Result<Self, IdentityError> {
+        self.with_ocsp_at(pem::read(path)?, &Place::File(path.into()))
+    }
+
+    fn with_ocsp_at(self, der: Vec<u8>, at: &Place) -> Result<Self, IdentityError> {
+        let leaf = self.certified_key.cert.first().ok_or_else(|| IdentityError::NoCertificate { at: at.clone() })?;
+        let staple = Some(ocsp::read(&der, leaf, at)?);
+        let certified_key = Arc::new(CertifiedKey { ocsp: Some(der), ..(*self.certified_key).clone() });
+        Ok(Self { certified_key, staple, ..self })
     }
 
     /// What rustls serves.
@@ -186,6 +224,17 @@ impl Identity {
         }
         if self.dns_names.is_empty() {
             warnings.push(IdentityWarning::NoDnsName);
+        }
+        if let Some(staple) = &self.staple {
+            if staple.revoked {
+                warnings.push(IdentityWarning::Revoked);
+            }
+            if let Some(since) = staple.until.filter(|until| now > *until) {
+                warnings.push(IdentityWarning::OcspExpired { since });
+            }
+        }
+        if let Some((path, mode)) = self.exposed.clone() {
+            warnings.push(IdentityWarning::KeyExposed { path, mode });
         }
         warnings
     }
@@ -271,6 +320,16 @@ fn parse(der: &[u8]) -> Option<X509Certificate<'_>> {
         Ok((&[], certificate)) => Some(certificate),
         _ => None,
     }
+}
+
+/// The first certificate that issued none of those before it. RFC 8446 section 4.4.2 wants each to certify the one
+/// before it; more than one may do so, where an authority is cross-signed.
+fn stray(chain: &[X509Certificate<'_>]) -> Option<usize> {
+    let issued_one = |index: usize| {
+        let subject = chain[index].subject().as_raw();
+        chain[..index].iter().any(|earlier| earlier.issuer().as_raw() == subject)
+    };
+    (1..chain.len()).find(|index| !issued_one(*index))
 }
 
 /// The names that a server name can match; `None` when the extension cannot be read.

@@ -1,11 +1,13 @@
 //! PEM (RFC 7468), from files or from memory.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::Read;
 use std::path::Path;
 
 use rustls::pki_types::pem::{Error, PemObject};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+
+use zeroize::Zeroizing;
 
 use super::error::{IdentityError, Place};
 
@@ -23,6 +25,35 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, IdentityError> {
         return Err(IdentityError::FileTooLarge { path: path.into() });
     }
     Ok(bytes)
+}
+
+/// Group or others may read it.
+pub(super) const OTHERS_READ: u32 = 0o044;
+
+/// A file with a private key, and its permissions.
+pub(super) fn read_key(path: &Path) -> Result<(Zeroizing<Vec<u8>>, u32), IdentityError> {
+    let unreadable = |error: std::io::Error| IdentityError::FileUnreadable { path: path.into(), kind: error.kind() };
+    let file = File::open(path).map_err(unreadable)?;
+    let metadata = file.metadata().map_err(unreadable)?;
+    // With room for all of it, so that nothing is copied to a larger place and left behind.
+    let room = usize::try_from(metadata.len().min(FILE_LEN_MAX)).unwrap_or(0).saturating_add(64);
+    let mut bytes = Zeroizing::new(Vec::with_capacity(room));
+    file.take(FILE_LEN_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > FILE_LEN_MAX {
+        return Err(IdentityError::FileTooLarge { path: path.into() });
+    }
+    Ok((bytes, mode(&metadata)))
+}
+
+#[cfg(unix)]
+fn mode(metadata: &Metadata) -> u32 {
+    use std::os::unix::fs::PermissionsExt;
+    metadata.permissions().mode() & 0o777
+}
+
+#[cfg(not(unix))]
+fn mode(_: &Metadata) -> u32 {
+    0
 }
 
 pub(super) fn certificates(pem: &[u8], at: &Place) -> Result<Vec<CertificateDer<'static>>, IdentityError> {

@@ -247,6 +247,220 @@ fn a_name_that_cannot_sign_falls_back() {
     assert_eq!(chosen(&shadowed.unwrap(), Some("www.a.example"), &RSA_ONLY), Some(2));
 }
 
+/// A certificate of this common name, signed by `issuer` or by itself.
+fn named(name: &str, serial: u64, issuer: Option<&rcgen::Issuer<'_, KeyPair>>) -> (String, KeyPair, CertificateParams) {
+    let key = new_key(&PKCS_ECDSA_P256_SHA256);
+    let mut params = params(&["a.example"]);
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(rcgen::DnType::CommonName, name);
+    params.serial_number = Some(serial.into());
+    let certificate = issuer.map_or_else(|| params.self_signed(&key), |issuer| params.signed_by(&key, issuer));
+    (certificate.unwrap().pem(), key, params)
+}
+
+#[test]
+fn every_certificate_has_issued_one_before_it() {
+    let (root, root_key, root_params) = named("root", 1, None);
+    let issuer = rcgen::Issuer::new(root_params, root_key);
+    let (middle, middle_key, middle_params) = named("middle", 2, Some(&issuer));
+    let (crossed, _, _) = named("middle", 3, None);
+    let (leaf, leaf_key, _) = named("leaf", 4, Some(&rcgen::Issuer::new(middle_params, middle_key)));
+    let (foreign, _, _) = named("foreign", 5, None);
+    let load = |chain: &[&String]| {
+        let chain: String = chain.iter().map(|pem| pem.as_str()).collect();
+        Identity::from_pem(chain.as_bytes(), leaf_key.serialize_pem().as_bytes(), &default_provider())
+    };
+    for good in [&[&leaf][..], &[&leaf, &middle], &[&leaf, &middle, &root], &[&leaf, &middle, &crossed, &root]] {
+        assert!(load(good).is_ok());
+    }
+    for (bad, stray) in [(&[&leaf, &root, &middle][..], 1), (&[&leaf, &middle, &foreign], 2), (&[&leaf, &foreign], 1)] {
+        let error = load(bad).unwrap_err();
+        assert_eq!(error, IdentityError::ChainBroken { at: Place::Memory, index: stray });
+        assert!(error.to_string().contains(&format!("certificate {} in", stray + 1)), "{error}");
+    }
+}
+
+/// A directory that is gone with the test.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("handfast-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        let path = self.0.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+    }
+
+    fn load(&self) -> Result<CertificateSet, IdentityError> {
+        CertificateSet::from_directory("web", &self.0, &default_provider())
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn pair_for(name: &str) -> (String, String) {
+    let key = new_key(&PKCS_ECDSA_P256_SHA256);
+    (params(&[name]).self_signed(&key).unwrap().pem(), key.serialize_pem())
+}
+
+#[test]
+fn a_directory_holds_pairs_and_what_acme_clients_write() {
+    let scratch = Scratch::new("directory");
+    assert_eq!(scratch.load().unwrap_err(), IdentityError::EmptyDirectory { path: scratch.0.clone() });
+    for (name, chain, key) in [
+        ("b.example", "b.pem", "b.key"),
+        ("c.example", "c.crt", "c.key"),
+        ("a.example", "live/a/fullchain.pem", "live/a/privkey.pem"),
+        ("d.example", "d.example/fullchain.pem", "d.example/privkey.pem"),
+        ("hidden.example", ".hidden.pem", ".hidden.key"),
+    ] {
+        let (certificate, private) = pair_for(name);
+        scratch.write(chain, certificate);
+        scratch.write(key, private);
+    }
+    let (certificate, key) = pair_for("both.example");
+    scratch.write("z.pem", format!("{key}{certificate}"));
+    scratch.write("README", "not for us");
+    let names = |set: &CertificateSet| -> Vec<String> {
+        set.identities().iter().flat_map(|i| i.dns_names().map(str::to_owned).collect::<Vec<_>>()).collect()
+    };
+    // In the order of the entries' names; one level deep.
+    assert_eq!(names(&scratch.load().unwrap()), ["b.example", "c.example", "d.example", "both.example"]);
+    let one = CertificateSet::from_directory("one", &scratch.0.join("live/a"), &default_provider()).unwrap();
+    assert_eq!(names(&one), ["a.example"]);
+
+    scratch.write("y.pem", pair_for("y.example").0);
+    let (path, missing) = (scratch.0.join("y.pem"), scratch.0.join("y.key"));
+    assert_eq!(scratch.load().unwrap_err(), IdentityError::Unpaired { path: path.clone(), missing: missing.clone() });
+    std::fs::rename(&path, scratch.0.join("y.key")).unwrap();
+    assert_eq!(scratch.load().unwrap_err(), IdentityError::Unpaired { path: missing, missing: path });
+}
+
+#[cfg(unix)]
+#[test]
+fn a_key_that_others_can_read_gives_a_warning() {
+    use std::os::unix::fs::PermissionsExt;
+    let scratch = Scratch::new("exposed");
+    let (certificate, key) = pair_for("a.example");
+    scratch.write("a.pem", certificate);
+    scratch.write("a.key", key);
+    let path = scratch.0.join("a.key");
+    let now = UnixTime::since_unix_epoch(Duration::from_secs(1_700_000_000));
+    for (mode, warned) in [(0o600, false), (0o400, false), (0o640, true), (0o644, true), (0o604, true)] {
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        let warnings = scratch.load().unwrap().identities()[0].warnings(now);
+        let expected = warned.then(|| IdentityWarning::KeyExposed { path: path.clone(), mode });
+        assert_eq!(warnings, expected.into_iter().collect::<Vec<_>>(), "{mode:o}");
+    }
+}
+
+/// What a responder would say of the certificate with this serial number, but for its signature.
+fn ocsp_response(serial: &[u8], issuer: &[u8], next_update: u64, revoked: bool) -> Vec<u8> {
+    use x509_cert::der::asn1::{BitString, GeneralizedTime, Null, OctetString};
+    use x509_cert::der::{Encode, oid::ObjectIdentifier};
+    use x509_cert::{serial_number::SerialNumber, spki::AlgorithmIdentifierOwned};
+    use x509_ocsp::{
+        BasicOcspResponse, CertId, CertStatus, OcspGeneralizedTime, OcspResponse, ResponderId, ResponseData,
+        RevokedInfo, SingleResponse, Version,
+    };
+    let algorithm = |oid| AlgorithmIdentifierOwned { oid: ObjectIdentifier::new_unwrap(oid), parameters: None };
+    let at = |secs| OcspGeneralizedTime(GeneralizedTime::from_unix_duration(Duration::from_secs(secs)).unwrap());
+    let revoked_info = RevokedInfo { revocation_time: at(1_000), revocation_reason: None };
+    let single = SingleResponse {
+        cert_id: CertId {
+            hash_algorithm: algorithm("1.3.14.3.2.26"),
+            issuer_name_hash: OctetString::new(
+                digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, issuer).as_ref().to_vec(),
+            )
+            .unwrap(),
+            issuer_key_hash: OctetString::new([0; 20]).unwrap(),
+            serial_number: SerialNumber::new(serial).unwrap(),
+        },
+        cert_status: if revoked { CertStatus::Revoked(revoked_info) } else { CertStatus::Good(Null) },
+        this_update: at(1_000),
+        next_update: Some(at(next_update)),
+        single_extensions: None,
+    };
+    let basic = BasicOcspResponse {
+        tbs_response_data: ResponseData {
+            version: Version::default(),
+            responder_id: ResponderId::ByKey(OctetString::new([0; 20]).unwrap()),
+            produced_at: at(1_000),
+            responses: vec![single],
+            response_extensions: None,
+        },
+        signature_algorithm: algorithm("1.2.840.10045.4.3.2"),
+        signature: BitString::from_bytes(&[0; 8]).unwrap(),
+        certs: None,
+    };
+    OcspResponse::successful(basic).unwrap().to_der().unwrap()
+}
+
+#[test]
+fn ocsp_responses_must_concern_the_certificate() {
+    let (pem, key, _) = named("itself", 0x00ab_cdef, None);
+    let identity = Identity::from_pem(pem.as_bytes(), key.serialize_pem().as_bytes(), &default_provider()).unwrap();
+    let leaf = identity.certified_key().cert[0].clone();
+    let issuer = parse(&leaf).unwrap().issuer().as_raw().to_vec();
+    let serial = [0xab, 0xcd, 0xef];
+    let staple = |der| identity.clone().with_ocsp_response(der);
+    let now = UnixTime::since_unix_epoch(Duration::from_secs(1_700_000_000));
+
+    let good = ocsp_response(&serial, &issuer, 1_800_000_000, false);
+    let stapled = staple(good.clone()).unwrap();
+    assert_eq!(stapled.certified_key().ocsp.as_deref(), Some(&good[..]));
+    assert_eq!(stapled.warnings(now), []);
+    let since = UnixTime::since_unix_epoch(Duration::from_secs(1_600_000_000));
+    let late = staple(ocsp_response(&serial, &issuer, 1_600_000_000, true)).unwrap();
+    assert_eq!(late.warnings(now), [IdentityWarning::Revoked, IdentityWarning::OcspExpired { since }]);
+
+    let at = Place::Memory;
+    let foreign = IdentityError::OcspForeign { at: at.clone() };
+    assert_eq!(staple(ocsp_response(&[1], &issuer, 1_800_000_000, false)).unwrap_err(), foreign);
+    assert_eq!(staple(ocsp_response(&serial, b"other", 1_800_000_000, false)).unwrap_err(), foreign);
+    assert_eq!(staple(good[..good.len() - 1].to_vec()).unwrap_err(), IdentityError::OcspMalformed { at: at.clone() });
+    // tryLater(3), without a response.
+    assert_eq!(staple(vec![48, 3, 10, 1, 3]).unwrap_err(), IdentityError::OcspUnsuccessful { at });
+}
+
+#[test]
+fn an_identity_may_be_set_for_one_name() {
+    let set = CertificateSet::new("web", vec![ecdsa(&["default.example"]), ecdsa(&["*.a.example"])]).unwrap();
+    let pinned = rsa(&["other.example"]);
+    let shown = |set: &CertificateSet, name: &str, schemes: &[Scheme]| {
+        set.choose(Some(name), schemes.iter().copied()).map(Identity::fingerprint_sha256)
+    };
+    let with = set.with_identity("WWW.a.example.", Some(pinned.clone())).unwrap();
+    assert_eq!(shown(&with, "www.A.example", &ALL), Some(pinned.fingerprint));
+    assert_eq!(shown(&with, "ftp.a.example", &ALL), Some(set.identities()[1].fingerprint));
+    // A client that cannot verify it is shown what there was.
+    let ecdsa_only = [Scheme::ECDSA_NISTP256_SHA256];
+    assert_eq!(shown(&with, "www.a.example", &ecdsa_only), Some(set.identities()[1].fingerprint));
+    assert_eq!(with.all_identities().count(), 3);
+    let without = with.with_identity("www.a.example", None).unwrap();
+    assert_eq!(shown(&without, "www.a.example", &ALL), Some(set.identities()[1].fingerprint));
+    for bad in ["", "*.a.example", "a b", &"a.".repeat(200)] {
+        assert!(set.with_identity(bad, Some(pinned.clone())).is_none(), "{bad}");
+    }
+
+    let empty = CertificateSet::empty("acme");
+    assert!(
+        empty.choose(Some("a.example"), ALL.into_iter()).is_none() && empty.choose(None, ALL.into_iter()).is_none()
+    );
+    let one = empty.with_identity("a.example", Some(pinned.clone())).unwrap();
+    assert_eq!(shown(&one, "a.example", &ALL), Some(pinned.fingerprint));
+    assert_eq!(shown(&one, "b.example", &ALL), None);
+}
+
 #[test]
 fn a_set_needs_an_identity() {
     let error = CertificateSet::new("web", Vec::new()).unwrap_err();

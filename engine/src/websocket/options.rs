@@ -120,7 +120,7 @@ pub struct Deflate {
     pub server_no_context_takeover: bool,
     /// The client does (section 7.1.1.2), and an idle connection keeps no decompressor for it.
     pub client_no_context_takeover: bool,
-    pub(super) pool: DeflatePool,
+    pub(crate) pool: DeflatePool,
 }
 
 impl Default for Deflate {

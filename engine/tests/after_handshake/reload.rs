@@ -6,8 +6,10 @@ use std::thread;
 
 use handfast::crypto::TicketSecrets;
 use handfast::engine::{Fixed, ReloadError, StartError};
+use handfast::handshake::{Blueprint, ProtocolTls, Sources};
 use handfast::identity::{CertificateSet, Identity};
 use handfast::rustls::pki_types::PrivateKeyDer;
+use handfast::shard::{Reload, ShardConfig};
 use handfast::{Builder, Mailbox, Pin, Placement, Protocol, Stream};
 use tokio::io::AsyncWriteExt;
 
@@ -163,6 +165,88 @@ fn a_handle_that_stays_keeps_no_mailbox_open() {
     server.shutdown();
     second_mail.recv().unwrap_err();
     assert_eq!(handle.metrics().open(), 0);
+}
+
+#[test]
+fn one_identity_changes_for_one_name() {
+    for placement in PLACEMENTS {
+        let server = Server::start(placement, [saying("chat/1", "here")]);
+        let handle = server.handle();
+        let new = Certificate::new();
+        let identity = || Some(new.set("any").identities()[0].clone());
+        handle.set_identity("default", "localhost", identity()).unwrap();
+        assert_eq!(says(&server, &new, "chat/1").unwrap(), "here");
+        says(&server, &server.certificate, "chat/1").expect_err("the one before");
+        // Any other name is shown what it was.
+        let client = server.trusting().alpn(["chat/1"]).build().unwrap();
+        assert_eq!(read_rest(&mut client.connect_to(server.addr(), "127.0.0.1").unwrap()), b"here");
+        handle.set_identity("default", "localhost", None).unwrap();
+        assert_eq!(says(&server, &server.certificate, "chat/1").unwrap(), "here");
+
+        let error = handle.set_identity("another", "localhost", identity()).unwrap_err();
+        assert!(matches!(&error, ReloadError::UnknownSet { set } if set == "another"), "{error:?}");
+        let error = handle.set_identity("default", "a b", identity()).unwrap_err();
+        assert!(matches!(&error, ReloadError::ServerName { name } if name == "a b"), "{error:?}");
+        let late = Some(expired().identities()[0].clone());
+        let error = handle.set_identity("default", "localhost", late).unwrap_err();
+        assert!(matches!(&error, ReloadError::Expired { set, .. } if set == "default"), "{error:?}");
+        assert_eq!(says(&server, &server.certificate, "chat/1").unwrap(), "here");
+        // A reload by a builder has what the builder has.
+        handle.set_identity("default", "localhost", identity()).unwrap();
+        handle.reload(builder(placement, &server.certificate, [saying("chat/1", "again")])).unwrap();
+        assert_eq!(says(&server, &server.certificate, "chat/1").unwrap(), "again");
+        server.shutdown();
+    }
+}
+
+#[test]
+fn debug_of_all_that_has_a_key_shows_none() {
+    let certificate = Certificate::new();
+    let server = Server::start(Placement::SharedCore, [saying("chat/1", "here")]);
+    let set = Arc::new(certificate.set("default"));
+    let tls = ProtocolTls::new(*b"chat/1", Arc::clone(&set));
+    let table = handfast::selection::Table::builder().protocol("chat/1").build().unwrap();
+    let blueprint = Blueprint::new(table, std::slice::from_ref(&tls), &Sources::default()).unwrap();
+    let reload = Reload::new(blueprint.clone(), None, handfast::Limits::default());
+    let live = blueprint.live();
+    let config = ShardConfig::new(blueprint.live(), Vec::new());
+    let builder = builder(Placement::SharedCore, &certificate, [saying("chat/1", "here")]);
+    let client = certificate.client().identity(set.identities()[0].clone());
+    server.handle().set_identity("default", "localhost", Some(set.identities()[0].clone())).unwrap();
+    let public: [&dyn std::fmt::Debug; 11] = [
+        &set.identities()[0],
+        &*set,
+        &tls,
+        &blueprint,
+        &reload,
+        &live,
+        &config,
+        &builder,
+        server.handle(),
+        &saying("chat/1", "here").certificates(Arc::clone(&set)),
+        &client,
+    ];
+    let PrivateKeyDer::Pkcs8(key) = certificate.private_key() else { panic!("PKCS #8") };
+    let pem: String = certificate.key_pem.lines().filter(|l| !l.starts_with("--")).collect();
+    // The private scalar begins at byte 36 of a P-256 key in PKCS #8.
+    let secret = &key.secret_pkcs8_der()[36..44];
+    let written = |f: &dyn Fn(&u8) -> String, between: &str| secret.iter().map(f).collect::<Vec<_>>().join(between);
+    let forms = [
+        written(&|b| b.to_string(), ", "),
+        written(&|b| format!("{b:02x}"), ""),
+        written(&|b| format!("{b:02X}"), ":"),
+        written(&|b| format!("0x{b:02x}"), ", "),
+        pem[56..72].to_owned(),
+    ];
+    assert!(format!("{:?}", key.secret_pkcs8_der()).contains(&forms[0]), "the test looks for the wrong bytes");
+    for value in public {
+        for shown in [format!("{value:?}"), format!("{value:#?}").replace([' ', '\n'], "").replace(',', ", ")] {
+            for form in &forms {
+                assert!(!shown.contains(form), "{form} in {shown}");
+            }
+        }
+    }
+    server.shutdown();
 }
 
 #[test]

@@ -6,8 +6,11 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use handfast::crypto::batch::ClientKeys;
+use handfast::handshake::hello::server_key_share;
 use handfast::time::Instant64;
 use handfast::transport::{Close, ConnId, Event, More, Push, Ready, Recv, Transport};
+use rustls::NamedGroup;
 
 #[cfg(target_os = "linux")]
 use super::alarm::Alarm;
@@ -47,6 +50,9 @@ pub struct Shard<T: Transport> {
     pub(super) transport: T,
     pub(super) plan: ShardPlan,
     pub(super) hellos: Hellos,
+    pub(super) keys: Option<ClientKeys>,
+    /// Key shares of this turn, ours first.
+    exchanges: Vec<([u8; 32], [u8; 32])>,
     pub(super) slots: Vec<Slot>,
     /// The slot of each connection, by the transport's own index.
     pub(super) by_conn: Vec<u32>,
@@ -96,6 +102,8 @@ impl<T: Transport> Shard<T> {
         };
         Self {
             hellos: tls.hellos(plan.slots, plan.seed, plan.index),
+            keys: tls.keys(),
+            exchanges: Vec::new(),
             slots: (0..plan.slots).map(|_| Slot::new()).collect(),
             by_conn: Vec::new(),
             pacer,
@@ -197,12 +205,17 @@ impl<T: Transport> Shard<T> {
         self.events.clear();
         self.transport.poll(Some(deadline), &mut self.events)?;
         self.gather();
-        // What all these flights need computed could be computed together here.
+        self.agree();
         self.advance();
         self.expire();
         self.start_due();
         self.open_gate();
-        self.transport.flush()
+        self.transport.flush()?;
+        let now = self.transport.now();
+        if let Some(keys) = &mut self.keys {
+            keys.refill(now);
+        }
+        Ok(())
     }
 
     /// Ends what is left, and hands back what was measured.
@@ -313,6 +326,20 @@ impl<T: Transport> Shard<T> {
         if self.arena.len() > start || end.is_some() {
             self.gathered.push(Gathered { conn, bytes: start..self.arena.len(), end });
         }
+    }
+
+    /// Computes the agreements with all servers that have answered in this turn.
+    fn agree(&mut self) {
+        let Some(keys) = &mut self.keys else { return };
+        self.exchanges.clear();
+        for item in &self.gathered {
+            let Some(slot) = find(&self.by_conn, &self.slots, item.conn) else { continue };
+            let Some(ours) = self.slots[slot].waits_with() else { continue };
+            if let Some((NamedGroup::X25519, theirs)) = server_key_share(&self.arena[item.bytes.clone()]) {
+                self.exchanges.extend(<[u8; 32]>::try_from(theirs).ok().map(|theirs| (ours, theirs)));
+            }
+        }
+        keys.agree(&self.exchanges);
     }
 
     fn advance(&mut self) {

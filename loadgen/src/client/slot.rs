@@ -100,6 +100,8 @@ pub(super) struct Slot {
     pub(super) counts: bool,
     /// The index of the name that it asks for.
     pub(super) name: usize,
+    /// Our key share, if it is from the shard's pool.
+    pub(super) share: Option<[u8; 32]>,
     /// How many bytes of its request went as early data; `None` when none was offered.
     pub(super) early: Option<usize>,
     scheme: Option<SignatureScheme>,
@@ -114,9 +116,15 @@ impl Slot {
             delay: Duration::ZERO,
             counts: false,
             name: 0,
+            share: None,
             early: None,
             scheme: None,
         }
+    }
+
+    /// Our key share, while the server's answer to it has not come.
+    pub(super) fn waits_with(&self) -> Option<[u8; 32]> {
+        matches!(self.stage, Stage::Shaking { heard: false, .. }).then_some(self.share)?
     }
 
     pub(super) fn connecting(&mut self, conn: ConnId, tls: Tls, started: Instant64) {

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use handfast::crypto::batch::ClientKeys;
 use handfast::time::Instant64;
 use handfast::transport::{ConnId, Push, Transport};
 
@@ -45,6 +46,7 @@ impl<T: Transport> Shard<T> {
             Err(error) => return self.fail(slot, Failure::tls(&error, false)),
         };
         (self.slots[slot].name, self.slots[slot].early) = (name, early);
+        self.slots[slot].share = self.keys.as_mut().and_then(ClientKeys::take_latest);
         let from = self.next_source();
         let conn = match self.transport.connect(self.plan.target, from) {
             Ok(conn) => conn,

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
+use handfast::crypto::batch::{Batch, ClientKeys};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::aws_lc_rs::{self, kx_group};
@@ -35,6 +36,7 @@ pub struct TlsSource {
     schemes: Arc<[SignatureScheme]>,
     names: Arc<Weighted<ServerName<'static>>>,
     resume: f64,
+    batch: Option<Batch>,
     early_data: f64,
 }
 
@@ -81,7 +83,13 @@ impl TlsSource {
             config
         });
         let names = Arc::new(shape.names.clone());
-        Ok(Self { offers, verifier, schemes, names, resume: shape.resume, early_data: shape.early_data })
+        let (batch, early_data) = (shape.batch, shape.early_data);
+        Ok(Self { offers, verifier, schemes, names, resume: shape.resume, batch, early_data })
+    }
+
+    /// Key shares for the shard on this thread; `None` leaves them to aws-lc.
+    pub(super) fn keys(&self) -> Option<ClientKeys> {
+        self.batch?.client_keys().ok()?
     }
 
     /// What shard `index` with so many `slots` makes its ClientHellos of. It shares nothing that changes with others.
@@ -133,7 +141,10 @@ fn provider(shape: &TlsShape) -> CryptoProvider {
     let asked = if shape.suites.is_empty() { suites() } else { shape.suites.clone() };
     let known = |suite: &CipherSuite| aws_lc_rs::ALL_CIPHER_SUITES.iter().copied().find(|s| s.suite() == *suite);
     provider.cipher_suites = asked.iter().filter_map(known).collect();
-    provider
+    match shape.batch {
+        Some(batch) => batch.provider(provider),
+        None => provider,
+    }
 }
 
 const fn kx(group: Group) -> &'static dyn SupportedKxGroup {

@@ -14,6 +14,7 @@ use crate::output::emit;
 use crate::plan::Plan;
 use crate::progress::say;
 use crate::report::{self, RunResult, SCHEMA, grouped_rate};
+use crate::run::{LATENESS_MAX, LATENESS_SHARE_MAX};
 use crate::search::{self, Bounds, Found, Observation, Probe, Step};
 use crate::slo::{Miss, Readings, Slo};
 use crate::{Args, Outcome};
@@ -118,6 +119,14 @@ impl Readings for Seen<'_> {
     }
 }
 
+impl Server<'_> {
+    /// Lateness is a part of the latency, so what decides about a probe is how it compares with the limit on that.
+    fn lateness_max(&self) -> Duration {
+        let tolerable = self.slo.latency().map_or(Duration::ZERO, |(_, below)| below.mul_f64(LATENESS_SHARE_MAX));
+        self.load.max_lateness.unwrap_or_else(|| tolerable.max(LATENESS_MAX))
+    }
+}
+
 impl Probe for Server<'_> {
     type Error = RunError;
 
@@ -128,6 +137,7 @@ impl Probe for Server<'_> {
         (args.rate, args.quiet) = (Some(rate), true);
         // Another schedule each time: the result must not hang on one.
         args.seed = args.seed.wrapping_add(self.probes.len() as u64);
+        args.max_lateness = Some(self.lateness_max());
         let plan = Plan::new(args)?;
         let outcome = crate::run(&plan, self.interrupted)?;
         let checked = self.slo.check(&Seen(&outcome));

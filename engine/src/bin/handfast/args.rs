@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use handfast::config::parse_duration;
 use handfast::crypto::Crypto;
 use handfast::transport::tcp::Endpoint;
 
@@ -18,10 +19,19 @@ Examples:
       Give each ALPN protocol its own certificate
   handfast serve --listen '[::1]:8443' --listen unix:/run/handfast.sock --shards 4
       Listen on several endpoints with four shards
+  handfast serve --config handfast.toml
+      Serve what a file says; what is on the command line beats it
   handfast ticket-secret /etc/handfast/tickets && handfast serve --ticket-secret /etc/handfast/tickets
       Make a secret for session tickets, and resume the sessions of every host that has the same file
   handfast serve --close --tickets 2
       Only finish handshakes, for measuring them";
+
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  handfast check --config handfast.toml
+      Say all that is wrong with a configuration and the files that it names, without listening
+  handfast check --print-defaults > handfast.toml
+      Begin a configuration with every key at its default";
 
 /// A TLS handshake engine: ALPN picks the protocol, and with it the certificates, in the handshake's one round trip.
 #[derive(Debug, Parser)]
@@ -35,6 +45,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Accept connections until SIGTERM or SIGINT, which drain and exit 0; a second one exits at once
     Serve(Box<ServeArgs>),
+    /// Check a configuration and all files that it names, without listening. Exit status 1: something is wrong
+    Check(CheckArgs),
     /// Make a secret for the session tickets of a fleet: into a new file that only its owner can read, or, without
     /// FILE, as a line on standard output
     TicketSecret(TicketSecretArgs),
@@ -48,20 +60,44 @@ pub(crate) struct TicketSecretArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(before_help = CHECK_EXAMPLES, group = clap::ArgGroup::new("what").required(true))]
+pub(crate) struct CheckArgs {
+    /// The file to check
+    #[arg(long, value_name = "FILE", group = "what")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Say it in JSON
+    #[arg(long, requires = "config")]
+    pub(crate) json: bool,
+
+    /// Print a configuration with every key at its default
+    #[arg(long, group = "what")]
+    pub(crate) print_defaults: bool,
+
+    /// Print the reference of all keys, as Markdown
+    #[arg(long, group = "what")]
+    pub(crate) print_reference: bool,
+}
+
+#[derive(Debug, Args)]
 #[command(before_help = EXAMPLES)]
 pub(crate) struct ServeArgs {
+    /// Serve what this file says (docs/CONFIGURATION.md). Each option here beats its key there
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
     /// Listen there; may be repeated. ADDR:PORT, [V6]:PORT (IPv6 only unless `,v6only=off` follows), :PORT (all
-    /// addresses of both families) or unix:PATH
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8443")]
+    /// addresses of both families) or unix:PATH [default: 127.0.0.1:8443]
+    #[arg(long, value_name = "ADDR")]
     pub(crate) listen: Vec<Endpoint>,
 
     /// Shards: threads with a listener each [default: one per core]
     #[arg(long, value_name = "N")]
     pub(crate) shards: Option<usize>,
 
-    /// Where workers run: `shared-core`, or a number of threads of their own
-    #[arg(long, value_name = "PLACE", default_value = "shared-core")]
-    pub(crate) workers: Workers,
+    /// Where workers run: `shared-core`, or a number of threads of their own [default: shared-core]
+    #[arg(long, value_name = "PLACE")]
+    pub(crate) workers: Option<Workers>,
 
     /// A certificate chain (PEM), with a --key for each; may be repeated for other names and algorithms. Without any,
     /// a self-signed one is made at start-up
@@ -81,18 +117,18 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "ID")]
     pub(crate) without_alpn: Option<String>,
 
-    /// Whose order of preference decides among the protocols that both have
-    #[arg(long, value_enum, default_value_t = Prefer::Server)]
-    pub(crate) prefer: Prefer,
+    /// Whose order of preference decides among the protocols that both have [default: server]
+    #[arg(long, value_enum)]
+    pub(crate) prefer: Option<Prefer>,
 
-    /// The TLS versions to speak
-    #[arg(long, value_enum, default_value_t = Tls::Any)]
-    pub(crate) tls: Tls,
+    /// The TLS versions to speak [default: any]
+    #[arg(long, value_enum)]
+    pub(crate) tls: Option<Tls>,
 
     /// Compute the key exchanges of a turn together, eight for the price of two: `batch` where the CPU has AVX-512 IFMA,
-    /// else it does not start; `auto` if the CPU has it; `aws-lc` never
-    #[arg(long, value_enum, default_value_t = CryptoArg::AwsLc)]
-    pub(crate) crypto: CryptoArg,
+    /// else it does not start; `auto` if the CPU has it; `aws-lc` never [default: aws-lc]
+    #[arg(long, value_enum)]
+    pub(crate) crypto: Option<CryptoArg>,
 
     /// Draw the nonces of ECDSA signatures ahead in each turn: faster, but a copy of a running machine's memory
     /// (snapshot, rollback, clone) that is taken at the wrong moment and run can give the key away [default: on with
@@ -100,9 +136,9 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_enum, value_name = "SWITCH")]
     pub(crate) presign: Option<Switch>,
 
-    /// Session tickets after each TLS 1.3 handshake; 0 turns resumption off
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub(crate) tickets: usize,
+    /// Session tickets after each TLS 1.3 handshake; 0 turns resumption off [default: 1]
+    #[arg(long, value_name = "N")]
+    pub(crate) tickets: Option<usize>,
 
     /// Seal session tickets with the secrets in this file, one per line, the first for new tickets and all for those
     /// that come: hosts with the same file resume each other's sessions. `handfast ticket-secret FILE` makes one
@@ -110,8 +146,9 @@ pub(crate) struct ServeArgs {
     pub(crate) ticket_secret: Option<PathBuf>,
 
     /// How long clients may keep a session ticket, such as 6h or 30m; hosts with the same secrets must agree on it
-    #[arg(long, value_name = "TIME", default_value = "6h", value_parser = duration)]
-    pub(crate) ticket_lifetime: Duration,
+    /// [default: 6h]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) ticket_lifetime: Option<Duration>,
 
     /// Give sessions of TLS 1.2 tickets in spite of --ticket-secret: who gets hold of the secret can then decrypt
     /// recorded ones
@@ -120,29 +157,29 @@ pub(crate) struct ServeArgs {
 
     /// Accept so many bytes of early data (0-RTT) of resumed sessions, which then resume in this process only. A request
     /// in it may be a replay [default: none]
-    #[arg(long, value_name = "BYTES", default_value_t = 0, hide_default_value = true)]
-    pub(crate) early_data: u32,
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) early_data: Option<u32>,
 
     /// Close each connection after its handshake, whatever its protocol: for measuring handshakes
     #[arg(long)]
     pub(crate) close: bool,
 
-    /// Connections that the kernel holds before they are accepted
-    #[arg(long, value_name = "N", default_value_t = 4096)]
-    pub(crate) backlog: u32,
+    /// Connections that the kernel holds before they are accepted [default: 4096]
+    #[arg(long, value_name = "N")]
+    pub(crate) backlog: Option<u32>,
 
     /// Accept at once: without this Linux reports a connection only with its first byte (`TCP_DEFER_ACCEPT`), which
     /// hides those that send nothing and fails health checks that only connect
     #[arg(long)]
     pub(crate) no_defer_accept: bool,
 
-    /// From accept to the end of the handshake, such as 10s or 500ms
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
-    pub(crate) handshake_timeout: Duration,
+    /// From accept to the end of the handshake, such as 10s or 500ms [default: 10s]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) handshake_timeout: Option<Duration>,
 
-    /// How long connections may take to end after SIGTERM
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
-    pub(crate) drain_timeout: Duration,
+    /// How long connections may take to end after SIGTERM [default: 10s]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) drain_timeout: Option<Duration>,
 
     /// Let the scheduler move shards between cores
     #[arg(long, conflicts_with = "cores")]
@@ -240,19 +277,7 @@ impl FromStr for ProtocolArg {
 
 /// Reads `10s`, `500ms`, `2m` or `1h`.
 fn duration(text: &str) -> Result<Duration, String> {
-    let bad = || "write a number and a unit, such as 10s, 500ms or 2m".to_owned();
-    let split = text.find(|c: char| c.is_ascii_alphabetic()).ok_or_else(bad)?;
-    let (number, unit) = text.split_at(split);
-    let number: f64 = number.parse().map_err(|_| bad())?;
-    let seconds = match unit {
-        "us" => number / 1e6,
-        "ms" => number / 1e3,
-        "s" => number,
-        "m" => number * 60.0,
-        "h" => number * 3600.0,
-        _ => return Err(bad()),
-    };
-    Duration::try_from_secs_f64(seconds).map_err(|_| bad())
+    parse_duration(text).ok_or_else(|| "write a number and a unit, such as 10s, 500ms or 2m".to_owned())
 }
 
 #[cfg(test)]
@@ -283,6 +308,24 @@ mod tests {
         assert_eq!("3".parse(), Ok(Workers::Threads(3)));
         assert!("0".parse::<Workers>().is_err());
         assert!("many".parse::<Workers>().is_err());
+    }
+
+    #[test]
+    fn the_docs_say_which_key_each_option_beats() {
+        use clap::CommandFactory;
+        let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/CONFIGURATION.md");
+        let docs = std::fs::read_to_string(docs).unwrap();
+        let table = docs.split("## The command line").nth(1).and_then(|rest| rest.split("## ").next()).unwrap();
+        let command = Cli::command();
+        let serve = command.find_subcommand("serve").unwrap();
+        let options = serve.get_arguments().filter_map(clap::Arg::get_long);
+        // What is no part of a configuration.
+        for option in options.filter(|option| !["config", "stats", "help"].contains(option)) {
+            assert!(
+                table.contains(&format!("`--{option}`")),
+                "docs/CONFIGURATION.md does not say what --{option} beats"
+            );
+        }
     }
 
     #[test]

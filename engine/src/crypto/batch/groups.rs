@@ -5,13 +5,13 @@ use rustls::crypto::{ActiveKeyExchange, CompletedKeyExchange, SharedSecret, Supp
 use rustls::ffdhe_groups::FfdheGroup;
 use rustls::{Error, NamedGroup, PeerMisbehaved, ProtocolVersion};
 
-use super::turn;
+use super::{client, turn};
 
 /// Bytes of an ML-KEM-768 encapsulation key, which comes before the X25519 share
 /// (draft-ietf-tls-ecdhe-mlkem section 4).
 const ENCAPSULATION_KEY_LEN: usize = 1184;
 
-/// X25519 as a server answers it: from the turn's stash, else by aws-lc.
+/// X25519: a server's from the turn's stash, a client's from its thread's pool, else by aws-lc.
 pub(super) static X25519: &dyn SupportedKxGroup = &Group(NamedGroup::X25519);
 
 /// The hybrid whose X25519 half comes from the stash.
@@ -40,7 +40,8 @@ impl Group {
 
 impl SupportedKxGroup for Group {
     fn start(&self) -> Result<Box<dyn ActiveKeyExchange>, Error> {
-        self.of_aws_lc().start()
+        let pooled = if self.0 == NamedGroup::X25519 { client::start() } else { None };
+        pooled.map_or_else(|| self.of_aws_lc().start(), Ok)
     }
 
     fn start_and_complete(&self, share: &[u8]) -> Result<CompletedKeyExchange, Error> {

@@ -11,6 +11,7 @@
 //! This is the only module of the engine with `unsafe` code: for the instructions, and for memory that is locked.
 #![allow(unsafe_code, reason = "intrinsics of AVX-512, and memory that is locked and wiped on fork")]
 
+mod client;
 #[cfg(all(test, target_arch = "x86_64"))]
 mod constant_time;
 mod digits;
@@ -35,6 +36,7 @@ use rustls::NamedGroup;
 use rustls::crypto::CryptoProvider;
 
 use super::key_schedule::accelerated;
+pub use client::ClientKeys;
 pub(crate) use groups::x25519_share;
 pub use kernels::Unavailable;
 use kernels::{Kernels, Presigning};
@@ -97,6 +99,15 @@ impl Batch {
             provider.key_provider = &Keys;
         }
         provider
+    }
+
+    /// Gives the clients of this thread key shares from a pool, until what it returns is dropped; `None` when the
+    /// thread has that already.
+    ///
+    /// # Errors
+    /// The system gives no memory for the secrets.
+    pub fn client_keys(&self) -> io::Result<Option<ClientKeys>> {
+        Ok(ClientKeys::new(self.turn()?))
     }
 
     /// X25519 (RFC 7748 section 5) of eight secrets with eight peers' u-coordinates.

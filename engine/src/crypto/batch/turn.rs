@@ -18,6 +18,7 @@ use super::lanes::LANES;
 use super::locked::{Blank, Locked};
 use super::p256::{Montgomery, Nonce, Scalar};
 use super::signer::any_key;
+use super::x25519::Octets;
 use crate::time::Instant64;
 
 /// Key pairs that wait for a handshake.
@@ -25,7 +26,7 @@ const POOL: usize = 64;
 /// Agreements that one batch computes ahead; what is beyond them is left to aws-lc.
 const STASH: usize = 256;
 /// An agreement costs the same whatever number of lanes is used, and more than one of aws-lc's.
-const BREAK_EVEN: usize = 2;
+pub(super) const BREAK_EVEN: usize = 2;
 /// Eight nonces cost what two signatures of aws-lc's do, whatever number of them is used.
 const PRESIGN_MIN: usize = 3;
 /// How long a key pair may wait.
@@ -152,16 +153,34 @@ impl Turn {
             (secrets[lane], public[lane], shares[lane]) = (pair.secret, pair.public, *peer);
             pair.secret.zeroize();
         }
-        let agreed = self.kernels.agree(&secrets, &shares);
+        let agreed = self.agree_now(&secrets, &shares, peers.len());
         for (lane, peer) in peers.iter().enumerate() {
             let store = &mut *self.store;
             store.stash[store.stash_len] =
                 Agreement { peer: *peer, public: public[lane], secret: agreed[lane], taken: false };
             store.stash_len += 1;
         }
-        self.counters.batches += 1;
-        self.counters.lanes += peers.len() as u64;
         true
+    }
+
+    /// Takes a key pair out of the pool, secret first.
+    pub(super) fn take_pair(&mut self, now: Instant64) -> Option<(Zeroizing<[u8; 32]>, [u8; 32])> {
+        if self.store.pool_len == 0 && !self.refill_once(now) {
+            return None;
+        }
+        let store = &mut *self.store;
+        store.pool_len -= 1;
+        let pair = &mut store.pool[store.pool_len];
+        let taken = (Zeroizing::new(pair.secret), pair.public);
+        pair.secret.zeroize();
+        Some(taken)
+    }
+
+    /// Computes shared secrets of which the first `used` matter.
+    pub(super) fn agree_now(&mut self, secrets: &Octets, peers: &Octets, used: usize) -> Zeroizing<Octets> {
+        self.counters.batches += 1;
+        self.counters.lanes += used as u64;
+        self.kernels.agree(secrets, peers)
     }
 
     /// Draws nonces for so many signatures, as far as that pays.

@@ -11,7 +11,7 @@ const ALPN: u16 = 16;
 const PRE_SHARED_KEY: u16 = 41;
 const EARLY_DATA: u16 = 42;
 const SUPPORTED_VERSIONS: u16 = 43;
-const KEY_SHARE: u16 = 51;
+pub(super) const KEY_SHARE: u16 = 51;
 
 /// RFC 6066 section 3.
 const NAME_TYPE_HOST_NAME: u8 = 0;
