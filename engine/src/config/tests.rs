@@ -384,7 +384,7 @@ fn a_file_says_all_that_the_builder_can_be_told() {
     );
     // What the program has to serve, it has to serve.
     let error = config.builder().unwrap_err().to_string();
-    assert!(error.contains("hf.toml:19:6: protocol.id: this program does not serve `chat/1` itself"), "{error}");
+    assert!(error.contains("hf.toml:20:6: protocol.id: this program does not serve `chat/1` itself"), "{error}");
     config.serve(Protocol::alpn("chat/1").close()).serve(Protocol::alpn("more").close());
     assert_eq!(config.protocols.iter().map(|p| p.id.as_str()).collect::<Vec<_>>(), ["h2", "chat/1", "more"]);
     config.builder().unwrap().check().unwrap();
