@@ -241,8 +241,7 @@ impl Builder {
     /// [`BROTLI`](crate::identity::BROTLI), or in a way of your own. The most preferred one first; none unless said
     /// otherwise.
     ///
-    /// It saves about a fifth to a third of a chain on the wire, and no time: a chain fits into the first flight of a TCP
-    /// connection as it is, and handshakes take a little longer. So it is for those who pay for bytes. Each shard
+    /// It is for those who pay for bytes: a chain fits into the first flight of a TCP connection as it is. Each shard
     /// compresses a chain once. With more than 256 identities nothing is compressed.
     pub fn certificate_compressors(self, compressors: impl IntoIterator<Item = &'static dyn CertCompressor>) -> Self {
         Self { compressors: compressors.into_iter().collect(), ..self }

@@ -163,12 +163,14 @@ fn a_handshake_allocates_little_over_rustls() {
 #[test]
 fn a_lookup_among_ten_thousand_names_allocates_nothing() {
     let key = rcgen::KeyPair::generate().expect("a key");
-    let names = (0..10_000).map(|i| format!("host-{i}.test")).collect::<Vec<_>>();
-    let params = rcgen::CertificateParams::new(names.clone()).expect("names");
-    let certificate = params.self_signed(&key).expect("a certificate");
-    let (pem, key) = (certificate.pem(), key.serialize_pem());
-    let identity = Identity::from_pem(pem.as_bytes(), key.as_bytes(), &handfast::crypto::provider());
-    let set = CertificateSet::new("default", vec![identity.expect("an identity")]).expect("a set");
+    // As many in each as authorities allow.
+    let identity = |first: usize| {
+        let names = (first..first + 100).map(|i| format!("host-{i}.test")).collect::<Vec<_>>();
+        let params = rcgen::CertificateParams::new(names).expect("names");
+        let (pem, key) = (params.self_signed(&key).expect("a certificate").pem(), key.serialize_pem());
+        Identity::from_pem(pem.as_bytes(), key.as_bytes(), &handfast::crypto::provider()).expect("an identity")
+    };
+    let set = CertificateSet::new("default", (0..10_000).step_by(100).map(identity).collect()).expect("a set");
     let set = set.with_identity("pinned.test", Some(set.identities()[0].clone())).expect("a name");
     let schemes = [SignatureScheme::RSA_PSS_SHA256, SignatureScheme::ECDSA_NISTP256_SHA256];
     let asked = ["host-7.test", "HOST-9999.TEST.", "pinned.test", "unknown.test", "www.host-1.test", ""];

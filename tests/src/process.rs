@@ -1,7 +1,9 @@
 //! Child processes: killed when the test ends however it ends, their output kept and waited for.
 
 use std::fmt;
+use std::fs::Permissions;
 use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -280,7 +282,7 @@ impl Scratch {
         self.0.join(name)
     }
 
-    /// A file in it with this content.
+    /// A file in it with this content, which only its owner can read.
     ///
     /// # Panics
     /// When it cannot be written, which fails the test.
@@ -288,6 +290,7 @@ impl Scratch {
     pub fn file(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
         let path = self.path(name);
         std::fs::write(&path, content).expect("a file");
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("its permissions");
         path
     }
 }

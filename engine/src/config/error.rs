@@ -1,6 +1,6 @@
 //! What is wrong, or worth knowing, about a configuration, with the line that says so.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -118,8 +118,9 @@ impl Finding {
 }
 
 impl fmt::Display for Finding {
-    /// `FILE:LINE:COLUMN: KEY: what is wrong; the mend`.
+    /// `FILE:LINE:COLUMN: KEY: what is wrong; the mend`, in one line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut f = OneLine(f);
         write!(f, "{}:", self.file.display())?;
         if self.line > 0 {
             write!(f, "{}:{}:", self.line, self.column)?;
@@ -131,6 +132,20 @@ impl fmt::Display for Finding {
             write!(f, " {}:", self.key)?;
         }
         write!(f, " {}", self.kind)
+    }
+}
+
+/// Escapes line breaks and other control characters, which names and values of the file may hold.
+struct OneLine<'a, 'b>(&'a mut fmt::Formatter<'b>);
+
+impl Write for OneLine<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for part in text.split_inclusive(char::is_control) {
+            let plain = part.trim_end_matches(char::is_control);
+            self.0.write_str(plain)?;
+            write!(self.0, "{}", part[plain.len()..].escape_default())?;
+        }
+        Ok(())
     }
 }
 

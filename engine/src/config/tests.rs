@@ -1,6 +1,7 @@
 //! Every key is read, every mistake is told with its line, and no text panics.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
@@ -127,7 +128,9 @@ impl Files {
         for name in ["one", "two"] {
             let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
             fs::write(directory.join(format!("{name}.pem")), made.cert.pem()).unwrap();
-            fs::write(directory.join(format!("{name}.key")), made.signing_key.serialize_pem()).unwrap();
+            let key = directory.join(format!("{name}.key"));
+            fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+            fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
         }
         Self(directory)
     }
@@ -272,6 +275,7 @@ fn each_mistake_has_its_place_and_its_mend() {
             "3:16: protocol.certificates: there is no certificate set `web`; add its identities as [[certificates.NAME.identity]]",
         ),
         ("fallback = \"h1\"", "1:12: fallback: there is no protocol `h1`; did you mean `h2`?"),
+        ("fallback = \"a\\nb\"", "1:12: fallback: there is no protocol `a\\nb`; register it as a [[protocol]]"),
         ("fallback = \"refuse\"", "1:12: fallback: there is no protocol `refuse`; register it as a [[protocol]]"),
         ("without_alpn = \"refuze\"", "1:16: without_alpn: there is no protocol `refuze`; did you mean `refuse`?"),
         (
@@ -409,6 +413,17 @@ fn what_can_be_served_all_the_same_is_a_warning() {
         expired.map(|f| (f.line(), f.severity())).collect::<Vec<_>>(),
         [(2, Severity::Warning), (5, Severity::Warning)]
     );
+}
+
+#[test]
+fn a_key_that_others_can_read_is_a_warning_where_it_is_named() {
+    let files = Files::new();
+    fs::set_permissions(files.0.join("one.key"), fs::Permissions::from_mode(0o644)).unwrap();
+    let text = format!("{}[[protocol]]\nid = \"h2\"\ncertificates = \"web\"\n", files.set("web"));
+    let warnings = parse_at(&text, &files).warnings(UnixTime::now());
+    let [warning] = &warnings[..] else { panic!("{warnings:?}") };
+    assert_eq!((warning.line(), warning.severity()), (2, Severity::Warning));
+    assert!(warning.to_string().contains("(mode 0644); run `chmod 600` on it"), "{warning}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use rustls::compress::{CertCompressor, CompressionFailed, CompressionLevel};
 pub const BROTLI: &dyn CertCompressor = &Brotli;
 
 /// Of brotli's 0 to 11. Every shard compresses each chain once, in the handshake that needs it first, and the other
-/// handshakes wait meanwhile: 11 takes fifty times as long for a few per cent.
+/// handshakes wait meanwhile, so it must not take long.
 const QUALITY: i32 = 5;
 /// The binary logarithm of the window: no chain is larger.
 const WINDOW_BITS: i32 = 16;

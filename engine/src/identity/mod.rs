@@ -25,7 +25,7 @@ use aws_lc_rs::digest;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, DnsName, PrivateKeyDer, UnixTime};
 use rustls::sign::CertifiedKey;
-use rustls::{InconsistentKeys, SignatureAlgorithm, SignatureScheme};
+use rustls::{SignatureAlgorithm, SignatureScheme};
 use x509_parser::prelude::{GeneralName, X509Certificate};
 
 pub use client::{AltName, ClientAuth, ClientIdentity, ClientRoots};
@@ -126,20 +126,17 @@ impl Identity {
         let not_before = unix_time(leaf.validity().not_before.timestamp());
         let not_after = unix_time(leaf.validity().not_after.timestamp());
         let fingerprint = Fingerprint::of(&chain[0]);
-        drop(parsed);
 
         let key = provider.key_provider.load_private_key(key).map_err(|_| unusable())?;
+        // Not rustls' own comparison: it wants to understand all that is critical in the certificate, and acmeIdentifier
+        // (RFC 8737) is for the client to understand.
+        if key.public_key().is_some_and(|spki| *spki != *leaf.public_key().raw) {
+            return Err(IdentityError::KeyMismatch { certificate: certificate_at.clone(), key: key_at.clone() });
+        }
+        drop(parsed);
         let key_kind = KeyKind::of(key.algorithm()).ok_or_else(unusable)?;
         let schemes = SCHEMES.into_iter().filter(|scheme| key.choose_scheme(&[*scheme]).is_some()).collect();
-        let certified_key = CertifiedKey::new(chain, key);
-        match certified_key.keys_match() {
-            Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => {}
-            Err(rustls::Error::InconsistentKeys(_)) => {
-                return Err(IdentityError::KeyMismatch { certificate: certificate_at.clone(), key: key_at.clone() });
-            }
-            Err(_) => return Err(malformed(0)),
-        }
-        let certified_key = Arc::new(certified_key);
+        let certified_key = Arc::new(CertifiedKey::new(chain, key));
         let (staple, exposed) = (None, None);
         Ok(Self { certified_key, key_kind, schemes, dns_names, not_before, not_after, fingerprint, staple, exposed })
     }
