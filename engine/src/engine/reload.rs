@@ -136,8 +136,8 @@ impl Handle {
     /// tickets go on opening, wherever their certificate set keeps its name and client authentication, as long as the
     /// secret that sealed them is among [`Builder::ticket_secrets`], if there were any.
     ///
-    /// Certificates are read and checked when they become an [`Identity`](crate::identity::Identity); here they must
-    /// not have expired, unless they are served already.
+    /// Certificates are read and checked when they become an [`Identity`]; here they must not have expired, unless they
+    /// are served already.
     ///
     /// # Errors
     /// Something differs that an engine keeps for its life, no engine could run on it, a new certificate has expired,
