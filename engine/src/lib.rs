@@ -249,6 +249,7 @@ pub mod config;
 pub mod crypto;
 pub mod engine;
 pub mod error;
+mod files;
 pub mod handshake;
 #[cfg(any(feature = "h1", feature = "h2"))]
 mod http;

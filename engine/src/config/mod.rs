@@ -54,8 +54,6 @@ mod tests;
 mod value;
 
 use std::collections::BTreeMap;
-use std::fs::File as OsFile;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,6 +63,7 @@ use rustls::pki_types::UnixTime;
 
 use crate::crypto::{Crypto, TicketOptions};
 use crate::engine::{Builder, Engine, Pin, Placement, StartError};
+use crate::files;
 use crate::handshake::TlsVersions;
 use crate::http::Http;
 use crate::identity::{CertificateSet, ClientAuth};
@@ -83,7 +82,7 @@ use table::{At, Reader};
 pub use value::parse_duration;
 
 /// No configuration comes near it; a log file named by mistake does.
-const FILE_LEN_MAX: u64 = 1 << 20;
+const FILE_LEN_MAX: usize = 1 << 20;
 
 /// A configuration, read and checked; the default is that of an empty file.
 ///
@@ -221,10 +220,8 @@ impl Config {
             ConfigError::new(vec![Finding { file: path.to_owned(), line: 0, column: 0, key: String::new(), kind }])
         };
         let unreadable = |e: std::io::Error| whole(FindingKind::Unreadable(e.kind()));
-        let mut bytes = Vec::new();
-        let file = OsFile::open(path).map_err(unreadable)?;
-        file.take(FILE_LEN_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-        if bytes.len() as u64 > FILE_LEN_MAX {
+        let bytes = files::read(path, FILE_LEN_MAX).map_err(unreadable)?.bytes;
+        if bytes.len() > FILE_LEN_MAX {
             return Err(whole(FindingKind::TooLarge));
         }
         match std::str::from_utf8(&bytes) {

@@ -1,8 +1,7 @@
 //! The secrets that ticket keys follow from: of this process alone, or of a fleet.
 
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,6 +10,7 @@ use rustls::crypto::{CryptoProvider, GetRandomFailed};
 use zeroize::Zeroizing;
 
 use crate::error::Culprit;
+use crate::files;
 
 /// Bytes that a secret has at least.
 const SECRET_BYTES_MIN: usize = 32;
@@ -72,23 +72,12 @@ impl TicketSecrets {
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, TicketSecretError> {
         let path = path.as_ref();
         let unreadable = |e: io::Error| TicketSecretFault::Unreadable { kind: e.kind() }.at(Some(path));
-        let mut file = File::open(path).map_err(unreadable)?;
-        // Room for one byte more than may be there, so that nothing is ever copied to a larger place.
-        let mut bytes = Zeroizing::new(vec![0; FILE_BYTES_MAX + 1]);
-        let mut len = 0;
-        while len < bytes.len() {
-            match file.read(&mut bytes[len..]) {
-                Ok(0) => break,
-                Ok(n) => len += n,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(unreadable(e)),
-            }
-        }
-        let mut secrets = parse(&bytes[..len]).map_err(|e| e.at(Some(path)))?;
-        secrets.exposed = mode(&file).filter(|m| m & 0o007 != 0).map(|mode| {
-            let path = path.to_owned();
-            Arc::new(TicketSecretExposed { path, mode: mode & 0o777 })
-        });
+        let content = files::read(path, FILE_BYTES_MAX).map_err(unreadable)?;
+        let mut secrets = parse(&content.bytes).map_err(|e| e.at(Some(path)))?;
+        secrets.exposed = content
+            .mode
+            .filter(|mode| mode & 0o007 != 0)
+            .map(|mode| Arc::new(TicketSecretExposed { path: path.to_owned(), mode }));
         Ok(secrets)
     }
 
@@ -336,18 +325,6 @@ fn extract(secret: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
     let mut extracted = Zeroizing::new([0; 32]);
     sign_to_buffer(&salt, secret, &mut *extracted).ok()?;
     Some(extracted)
-}
-
-#[cfg(unix)]
-fn mode(file: &File) -> Option<u32> {
-    use std::os::unix::fs::MetadataExt;
-    let metadata = file.metadata().ok()?;
-    metadata.is_file().then(|| metadata.mode())
-}
-
-#[cfg(not(unix))]
-fn mode(_: &File) -> Option<u32> {
-    None
 }
 
 #[cfg(test)]
