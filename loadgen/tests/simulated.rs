@@ -130,6 +130,35 @@ fn a_rate_is_kept_over_ten_minutes() {
 }
 
 #[test]
+fn a_generator_that_stalls_across_the_opening_loses_nothing_of_what_was_due() {
+    let net = SimNet::with_options(1, Faults::none(), Options { latency: 5 * MS, ..Options::default() });
+    let addr = SocketAddr::from(([10, 0, 0, 1], 443));
+    let mut server = server(net.listen(addr));
+    let args = ["handfast-load", "10.0.0.1:443", "--shards", "1", "--duration", "2s", "--warm-up", "1s"];
+    let plan =
+        Plan::new(Args::try_parse_from([&args[..], &["--rate", "100", "--arrivals", "constant"]].concat()).unwrap());
+    let plan = plan.unwrap();
+    let tls = TlsSource::new(&plan.tls, &[]).unwrap();
+    let mut client = Shard::new(net.transport(), ShardPlan::new(&plan, addr, 0), &tls);
+    let (opens, mut stalled) = (Instant64::ZERO + 1000 * MS, false);
+    while client.goes_on(false, &|_| ()) {
+        // It has looked at the clock last in the warm-up, and is not scheduled for a while.
+        if !stalled && net.now() + 15 * MS >= opens {
+            stalled = true;
+            while net.now() < opens + 200 * MS {
+                server.turn(Some(net.now() + 10 * MS)).unwrap();
+            }
+        }
+        client.turn().unwrap();
+        server.turn(Some(net.now())).unwrap();
+    }
+    let record = client.end_all().record;
+    assert_eq!((stalled, record.due, record.handshakes()), (true, 200, 200));
+    assert!(record.lateness.max().unwrap() >= 190 * MS, "{:?}", record.lateness.max());
+    assert_eq!(record.series.points()[..2].iter().map(|p| p.started).collect::<Vec<_>>(), [100, 100]);
+}
+
+#[test]
 fn connections_that_are_held_are_there_at_the_end_and_gone_after_it() {
     let args = ["--then", "hold", "--connections", "50", "--duration", "3s"];
     // The engine closes what says nothing for too long; within these seconds it does not.

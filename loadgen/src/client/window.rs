@@ -18,16 +18,17 @@ pub(super) enum Phase {
 /// The counted part of a run: after the warm-up, for a time or until it is closed.
 #[derive(Debug)]
 pub(super) struct Window {
-    opens: Instant64,
     duration: Option<Duration>,
     phase: Phase,
+    /// When counting begins, or began.
     opened: Instant64,
     closed: Instant64,
 }
 
 impl Window {
     pub(super) fn new(now: Instant64, warm_up: Duration, duration: Option<Duration>) -> Self {
-        Self { opens: now + warm_up, duration, phase: Phase::WarmUp, opened: now, closed: now }
+        let opened = now + warm_up;
+        Self { duration, phase: Phase::WarmUp, opened, closed: opened }
     }
 
     pub(super) const fn phase(&self) -> Phase {
@@ -38,9 +39,8 @@ impl Window {
     pub(super) fn advance(&mut self, now: Instant64) -> bool {
         match (self.phase, self.next()) {
             (Phase::WarmUp, Some(at)) if now >= at => {
+                // `opened` is not `now`: what is due from then on is due whether we are late or not.
                 self.phase = Phase::Counting;
-                // Not `now`: what is due from then on is due whether we are late or not.
-                self.opened = at;
                 true
             }
             (Phase::Counting, Some(at)) if now >= at => self.close(now),
@@ -64,20 +64,21 @@ impl Window {
     /// When [`advance`](Self::advance) has something to do.
     pub(super) fn next(&self) -> Option<Instant64> {
         match self.phase {
-            Phase::WarmUp => Some(self.opens),
+            Phase::WarmUp => Some(self.opened),
             Phase::Counting => self.duration.map(|d| self.opened + d),
             Phase::Draining => None,
         }
     }
 
-    /// When counting began.
+    /// When counting begins, or began.
     pub(super) const fn opened(&self) -> Instant64 {
         self.opened
     }
 
-    /// Whether what is due `at` this time is due in the time that counts.
+    /// Whether what is due `at` this time is due in the time that counts. The phase says nothing about that: it is
+    /// that of the last look at the clock, and what is due since then may have started meanwhile.
     pub(super) fn covers(&self, at: Instant64) -> bool {
-        self.phase != Phase::WarmUp && at >= self.opened && self.duration.is_none_or(|d| at < self.opened + d)
+        at >= self.opened && self.duration.is_none_or(|d| at < self.opened + d)
     }
 
     /// When counting ended.
@@ -112,6 +113,14 @@ mod tests {
         assert_eq!((window.phase(), window.length()), (Phase::Draining, 2 * SECOND));
         assert!(!window.close(at(4000)));
         assert_eq!([999, 1000, 2999, 3000].map(|ms| window.covers(at(ms))), [false, true, true, false]);
+    }
+
+    #[test]
+    fn what_is_due_from_the_opening_on_counts_before_anybody_has_looked_at_the_clock() {
+        let window = Window::new(at(0), SECOND, Some(2 * SECOND));
+        assert_eq!(window.phase(), Phase::WarmUp);
+        assert_eq!([999, 1000, 2999, 3000].map(|ms| window.covers(at(ms))), [false, true, true, false]);
+        assert_eq!(window.opened(), at(1000));
     }
 
     #[test]
