@@ -8,6 +8,8 @@ use std::fmt;
 
 /// Halvings after which a generator that is still late is not late because of the rate. Met: the search ends.
 const LATE_HALVINGS_MAX: u32 = 3;
+/// Rates from here on are whole: that is fine enough, and can be typed again.
+const WHOLE_FROM: f64 = 100.0;
 
 /// What one probe saw.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -163,7 +165,11 @@ impl<P: Probe> Search<'_, P> {
         let (mut low, mut high) = go_on!(self.bracket());
         loop {
             while high / low > 1.0 + self.bounds.precision {
-                let middle = (low * high).sqrt();
+                let middle = offered((low * high).sqrt());
+                if middle <= low || middle >= high {
+                    // Nothing that could be offered lies between them.
+                    break;
+                }
                 if go_on!(self.holds(middle, Step::Bisect)) { low = middle } else { high = middle }
             }
             if !go_on!(self.confirmed(low)) {
@@ -171,7 +177,7 @@ impl<P: Probe> Search<'_, P> {
                 continue;
             }
             // Both misses at `high` may have been a stall of the machine, not the knee. A little above it says so.
-            let above = high * (1.0 + 2.0 * self.bounds.precision);
+            let above = above(high, 1.0 + 2.0 * self.bounds.precision);
             if above > self.bounds.rate_max || !go_on!(self.asked_again(above)) {
                 return Ok(Ok(Found::Knee { rate: low, missed: high }));
             }
@@ -183,7 +189,7 @@ impl<P: Probe> Search<'_, P> {
     fn down_from(&mut self, rate: f64) -> Ended<(f64, f64), P::Error> {
         let (mut high, mut step) = (rate, 1.0 + self.bounds.precision);
         loop {
-            let low = (high / step).max(self.bounds.rate_min);
+            let low = below(high, step).max(self.bounds.rate_min);
             if go_on!(self.holds(low, Step::Bisect)) {
                 return Ok(Ok((low, high)));
             }
@@ -201,7 +207,7 @@ impl<P: Probe> Search<'_, P> {
             if low >= self.bounds.rate_max {
                 return Ok(Err(Found::AboveMax { rate: low }));
             }
-            let high = (low * step).min(self.bounds.rate_max);
+            let high = above(low, step).min(self.bounds.rate_max);
             if !go_on!(self.holds(high, Step::Bracket)) {
                 return Ok(Ok((low, high)));
             }
@@ -212,10 +218,10 @@ impl<P: Probe> Search<'_, P> {
     /// A rate that holds and one, at most twice as high, that does not.
     fn bracket(&mut self) -> Ended<(f64, f64), P::Error> {
         let Bounds { start, rate_min, rate_max, .. } = *self.bounds;
-        let mut rate = start.clamp(rate_min, rate_max);
+        let mut rate = offered(start).clamp(rate_min, rate_max);
         if go_on!(self.holds(rate, Step::Bracket)) {
             while rate < rate_max {
-                let next = (rate * 2.0).min(rate_max);
+                let next = above(rate, 2.0).min(rate_max);
                 if !go_on!(self.holds(next, Step::Bracket)) {
                     return Ok(Ok((rate, next)));
                 }
@@ -230,7 +236,7 @@ impl<P: Probe> Search<'_, P> {
             if halvings > LATE_HALVINGS_MAX && self.late_at == Some(rate) {
                 break;
             }
-            let next = (rate / 2.0).max(rate_min);
+            let next = below(rate, 2.0).max(rate_min);
             if go_on!(self.holds(next, Step::Bracket)) {
                 return Ok(Ok((next, rate)));
             }
@@ -284,6 +290,23 @@ impl<P: Probe> Search<'_, P> {
             Observation::Interrupted => Err(Found::Unfinished { held: self.held }),
         })
     }
+}
+
+/// The rate that is offered for `rate`: it is also the one that is reported.
+fn offered(rate: f64) -> f64 {
+    if rate >= WHOLE_FROM { rate.round() } else { rate }
+}
+
+/// `rate` times `step`, and another rate in any case.
+fn above(rate: f64, step: f64) -> f64 {
+    let next = offered(rate * step);
+    if next > rate { next } else { rate + 1.0 }
+}
+
+/// `rate` over `step`, and another rate in any case.
+fn below(rate: f64, step: f64) -> f64 {
+    let next = offered(rate / step);
+    if next < rate { next } else { rate - 1.0 }
 }
 
 #[cfg(test)]
@@ -376,6 +399,38 @@ mod tests {
         let bounds = Bounds { rate_min: 100.0, rate_max: 5000.0, ..Bounds::default() };
         assert_eq!(searched(&mut Queue::new(1e6, 1, 0.0, 0.0), &bounds), Found::AboveMax { rate: 5000.0 });
         assert_eq!(searched(&mut Queue::new(50.0, 1, 0.0, 0.0), &bounds), Found::BelowMin { rate: 100.0 });
+    }
+
+    /// Keeps what it was offered, and holds up to a rate.
+    struct Offered {
+        knee: f64,
+        rates: Vec<f64>,
+    }
+
+    impl Probe for Offered {
+        type Error = Infallible;
+
+        fn probe(&mut self, rate: f64, _: Step) -> Result<Observation, Infallible> {
+            self.rates.push(rate);
+            Ok(if rate <= self.knee { Observation::Met } else { Observation::Missed })
+        }
+    }
+
+    #[test]
+    fn the_rates_of_the_answer_were_offered_and_are_two() {
+        for (i, precision) in (0..200).zip([0.001, 0.003, 0.01].into_iter().cycle()) {
+            let mut probe = Offered { knee: 60.0 * 1.02_f64.powi(i), rates: Vec::new() };
+            let Ok(found) = knee(&mut probe, &Bounds { precision, start: 333.3, ..Bounds::default() });
+            let Found::Knee { rate, missed } = found else { panic!("{found:?}") };
+            assert!(rate <= probe.knee && probe.knee < missed, "{rate} {missed} around {}", probe.knee);
+            assert!(missed / rate <= 1.0 + precision || missed - rate <= 1.0, "{rate} {missed}");
+            for reported in [rate, missed] {
+                assert!(probe.rates.contains(&reported), "{reported} was never offered: {:?}", probe.rates);
+            }
+            assert!(probe.rates.iter().all(|r| *r < 100.0 || r.fract() == 0.0), "{:?}", probe.rates);
+            // Twice each miss, the confirmations, and never without end.
+            assert!(probe.rates.len() <= 40, "{}", probe.rates.len());
+        }
     }
 
     struct Script(Vec<(f64, Observation)>);

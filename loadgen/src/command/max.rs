@@ -132,8 +132,6 @@ impl Probe for Server<'_> {
 
     fn probe(&mut self, rate: f64, step: Step) -> Result<Observation, RunError> {
         let mut args = self.load.clone();
-        // Whole handshakes are enough, and can be typed again.
-        let rate = if rate >= 100.0 { rate.round() } else { rate };
         (args.rate, args.quiet) = (Some(rate), true);
         // Another schedule each time: the result must not hang on one.
         args.seed = args.seed.wrapping_add(self.probes.len() as u64);
