@@ -6,7 +6,10 @@ use serde::Serialize;
 
 use crate::metric::Metric;
 use crate::report::{RunResult, SCHEMA};
-use crate::stats::{CannotTell, Confidence, RatioInterval, Verdict, median, paired, unpaired, verdict};
+use crate::run::Ending;
+use crate::stats::{
+    CannotTell, Confidence, ERROR_SHARE_MAX, RatioInterval, Verdict, median, paired, unpaired, verdict,
+};
 
 /// One side of a comparison.
 #[derive(Clone, Debug)]
@@ -18,8 +21,18 @@ pub struct Side {
 }
 
 impl Side {
+    /// A value for each round, because neighbours are compared: NaN, which nothing is computed from, where a round has
+    /// none.
     fn values(&self, metric: Metric) -> Vec<f64> {
-        self.rounds.iter().filter_map(|r| metric.of(r)).collect()
+        self.rounds.iter().map(|r| metric.of(r).unwrap_or(f64::NAN)).collect()
+    }
+
+    fn median(&self, metric: Metric) -> Option<f64> {
+        median(&self.rounds.iter().filter_map(|r| metric.of(r)).collect::<Vec<_>>())
+    }
+
+    fn count(&self, of: impl Fn(&RunResult) -> bool) -> usize {
+        self.rounds.iter().filter(|r| of(r)).count()
     }
 
     fn error_share(&self) -> f64 {
@@ -29,13 +42,22 @@ impl Side {
     }
 }
 
-/// A share of failures from which on figures of what succeeded mislead.
-const ERRORS_MISLEAD: f64 = 0.01;
+/// Why none of the figures decides anything, whatever it is.
+fn doubt(a: &Side, b: &Side) -> Option<CannotTell> {
+    let both = |of: fn(&RunResult) -> bool| Some((a.count(of), b.count(of))).filter(|counts| *counts != (0, 0));
+    if let Some((a, b)) = both(|r| !r.valid) {
+        return Some(CannotTell::GeneratorLimit { a, b });
+    }
+    if let Some((a, b)) = both(|r| r.ended != Ending::Planned.name()) {
+        return Some(CannotTell::CutShort { a, b });
+    }
+    (a.error_share().max(b.error_share()) > ERROR_SHARE_MAX).then_some(CannotTell::Failures)
+}
 
 #[derive(Clone, Debug)]
 struct Row {
     metric: Metric,
-    medians: (f64, f64),
+    medians: (Option<f64>, Option<f64>),
     interval: Result<RatioInterval, CannotTell>,
     verdict: Verdict,
 }
@@ -77,8 +99,8 @@ struct SideReport {
 
 #[derive(Clone, Debug, Serialize)]
 struct MetricReport {
-    a_median: f64,
-    b_median: f64,
+    a_median: Option<f64>,
+    b_median: Option<f64>,
     ratio: Option<f64>,
     ratio_low: Option<f64>,
     ratio_high: Option<f64>,
@@ -89,16 +111,14 @@ impl Comparison {
     /// Compares `b` with `a`; `pairs` when round i of one was measured next to round i of the other.
     #[must_use]
     pub fn of(a: Side, b: Side, decides: Metric, confidence: Confidence, pairs: bool) -> Self {
-        let judge = if pairs { paired } else { unpaired };
-        let mut rows = Vec::new();
-        for metric in Metric::ALL {
-            let (va, vb) = (a.values(metric), b.values(metric));
-            let (Some(ma), Some(mb)) = (median(&va), median(&vb)) else { continue };
-            let interval = judge(&va, &vb, confidence);
-            rows.push(Row { metric, medians: (ma, mb), verdict: verdict(&interval, metric.better()), interval });
-        }
-        let few = CannotTell::TooFewRounds { a: a.values(decides).len(), b: b.values(decides).len() };
-        let verdict = rows.iter().find(|r| r.metric == decides).map_or(Verdict::CannotTell(few), |row| row.verdict);
+        let (judge, doubt) = (if pairs { paired } else { unpaired }, doubt(&a, &b));
+        let row = |metric: Metric| {
+            let interval = judge(&a.values(metric), &b.values(metric), confidence);
+            let verdict = doubt.map_or_else(|| verdict(&interval, metric.better()), Verdict::CannotTell);
+            Row { metric, medians: (a.median(metric), b.median(metric)), interval, verdict }
+        };
+        let verdict = row(decides).verdict;
+        let rows = Metric::ALL.into_iter().map(row).filter(|row| row.medians != (None, None)).collect();
         Self { a, b, decides, confidence, pairs, rows, verdict }
     }
 
@@ -160,17 +180,19 @@ impl Comparison {
         let ends = "B against A, from .. to";
         writeln!(out, "  {:<14}{:>12}{:>12}{:>12}{ends:>26}   verdict", "median", "A", "B", "B against A")?;
         for row in &self.rows {
-            let (a, b) = (row.metric.text(row.medians.0), row.metric.text(row.medians.1));
+            let text = |value: Option<f64>, with: &dyn Fn(f64) -> String| value.map_or_else(|| "-".to_owned(), with);
+            let (a, b) = row.medians;
             let (ratio, ends) = match &row.interval {
                 Ok(i) => (change(i.ratio), format!("{} .. {}", change(i.low), change(i.high))),
-                Err(_) => (change(row.medians.1 / row.medians.0), "-".to_owned()),
+                Err(_) => (text(a.zip(b).map(|(a, b)| b / a), &change), "-".to_owned()),
             };
+            let (a, b) = (text(a, &|v| row.metric.text(v)), text(b, &|v| row.metric.text(v)));
             writeln!(out, "  {:<14}{a:>12}{b:>12}{ratio:>12}{ends:>26}   {}", row.metric.heading(), row.verdict)?;
         }
         writeln!(out)?;
         for (letter, side) in [('A', &self.a), ('B', &self.b)] {
             let share = side.error_share();
-            if share > ERRORS_MISLEAD {
+            if share > ERROR_SHARE_MAX {
                 writeln!(
                     out,
                     "  warning: {:.1} % of {letter}'s handshakes failed; these figures are of those that succeeded",
@@ -215,7 +237,15 @@ mod tests {
         let round = |rate: &f64| {
             let total = Quantiles { p50: Some(1e9 / rate), p99: Some(2e9 / rate), ..Quantiles::default() };
             let latency_us = Latencies { total, ..Latencies::default() };
-            RunResult { handshakes: 1000, handshakes_per_second: *rate, latency_us, ..RunResult::default() }
+            let ended = "planned".to_owned();
+            RunResult {
+                handshakes: 1000,
+                handshakes_per_second: *rate,
+                latency_us,
+                ended,
+                valid: true,
+                ..RunResult::default()
+            }
         };
         Side { name: name.to_owned(), rounds: rates.iter().map(round).collect() }
     }
@@ -253,11 +283,70 @@ mod tests {
         assert!(comparison.report().why.is_some());
     }
 
+    /// B is 10 % better, but for what `spoil` does to it.
+    fn spoilt(decides: Metric, pairs: bool, spoil: impl FnOnce(&mut Side, &mut Side)) -> Comparison {
+        let (mut a, mut b) = (side("a", &STEADY), side("b", &STEADY.map(|r| r * 1.1)));
+        spoil(&mut a, &mut b);
+        Comparison::of(a, b, decides, Confidence::default(), pairs)
+    }
+
+    #[track_caller]
+    fn cannot_tell(comparison: &Comparison, why: &str) {
+        assert!(matches!(comparison.verdict(), Verdict::CannotTell(_)), "{:?}", comparison.verdict());
+        let report = comparison.report();
+        assert!(report.why.as_ref().is_some_and(|w| w.contains(why)), "{:?}", report.why);
+        assert!(comparison.table().contains(why), "{}", comparison.table());
+        let decides = &report.metrics[comparison.decides.name()];
+        assert_eq!(decides.verdict, "cannot_tell");
+    }
+
     #[test]
-    fn failures_are_pointed_at() {
-        let mut b = side("b", &STEADY);
-        b.rounds[0].errors.insert("timeout".to_owned(), 500);
-        let comparison = Comparison::of(side("a", &STEADY), b, Metric::Rate, Confidence::default(), true);
-        assert!(comparison.table().contains("9.1 % of B's handshakes failed"), "{}", comparison.table());
+    fn a_round_without_a_figure_is_not_left_out() {
+        for pairs in [false, true] {
+            let comparison = spoilt(Metric::P99, pairs, |a, b| {
+                a.rounds[1].latency_us.total.p99 = None;
+                b.rounds[3].latency_us.total.p99 = None;
+            });
+            cannot_tell(&comparison, "a round has no figure above zero");
+            assert_eq!(serde_json::to_value(comparison.report()).unwrap()["metrics"]["p50_us"]["verdict"], "better");
+        }
+        let one_sided = spoilt(Metric::ServerCpu, true, |_, b| {
+            b.rounds.iter_mut().for_each(|r| r.server_cpu_us_per_handshake = Some(90.0));
+        });
+        cannot_tell(&one_sided, "a round has no figure above zero");
+        let report = serde_json::to_value(one_sided.report()).unwrap();
+        let cpu = &report["metrics"]["server_cpu_us"];
+        assert_eq!((&cpu["a_median"], &cpu["b_median"]), (&serde_json::Value::Null, &90.0.into()));
+        assert!(report["metrics"]["client_cpu_us"].is_null(), "no round of either side has it");
+        // A figure that nobody measured decides nothing either.
+        let nobody = spoilt(Metric::ClientCpu, true, |_, _| ());
+        assert!(nobody.report().why.unwrap().contains("not measured"));
+    }
+
+    #[test]
+    fn rounds_that_tell_of_something_else_decide_nothing() {
+        for pairs in [false, true] {
+            let generator = spoilt(Metric::Rate, pairs, |_, b| b.rounds[2].valid = false);
+            cannot_tell(&generator, "the generator or its machine, not the server, was the limit in 0 and 1 rounds");
+            for how in ["interrupted", "gave_up", "target_lost"] {
+                let cut = spoilt(Metric::Rate, pairs, |a, _| a.rounds[4].ended = how.to_owned());
+                cannot_tell(&cut, "1 and 0 rounds did not come to their planned end");
+            }
+        }
+    }
+
+    #[test]
+    fn a_side_that_fails_is_not_better_by_what_succeeds() {
+        let fails = |n| {
+            spoilt(Metric::Rate, true, move |_, b| {
+                for round in &mut b.rounds {
+                    round.errors.insert("timeout".to_owned(), n);
+                }
+            })
+        };
+        assert_eq!(fails(10).verdict(), Verdict::Better, "1 % is what is let pass");
+        cannot_tell(&fails(9000), "more than 1 % of a side's handshakes failed");
+        cannot_tell(&fails(20), "more than 1 % of a side's handshakes failed");
+        assert!(fails(100).table().contains("9.1 % of B's handshakes failed"), "{}", fails(100).table());
     }
 }

@@ -43,6 +43,19 @@ pub enum Ending {
     TargetLost,
 }
 
+impl Ending {
+    /// The word in a JSON report.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Planned => "planned",
+            Self::Interrupted => "interrupted",
+            Self::GaveUp => "gave_up",
+            Self::TargetLost => "target_lost",
+        }
+    }
+}
+
 /// How late the generator of an open loop was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -14,6 +14,7 @@ use crate::metric::Metric;
 use crate::output::emit;
 use crate::plan::Plan;
 use crate::report::{self, RunResult, stored};
+use crate::run::Ending;
 use crate::stats::{Confidence, Verdict};
 
 pub(super) const EXAMPLES: &str = "\
@@ -113,6 +114,10 @@ fn interleaved(args: CompareArgs, interrupted: &Arc<AtomicBool>) -> Result<(Side
             plan.seed = seed.wrapping_add(u64::from(round));
             announce(plan, round + 1, args.rounds, if side == 0 { ", A" } else { ", B" });
             let outcome = measure(plan, interrupted)?;
+            if outcome.ending == Ending::Interrupted {
+                // Half a round is none, and takes the other of its pair with it.
+                break;
+            }
             rounds.push(RunResult::of(plan, &outcome));
             if interrupted.load(Ordering::Relaxed) {
                 break;

@@ -10,7 +10,7 @@ use super::{alpn_name, group_name, micros_each, rate, scheme_name, status_name, 
 use crate::machine;
 use crate::plan::{Plan, Verify};
 use crate::record::{EarlyData, Latency, Record, Sort};
-use crate::run::{Ending, Outcome};
+use crate::run::Outcome;
 
 /// The version of the fields' meaning.
 pub const SCHEMA: u32 = 1;
@@ -291,7 +291,7 @@ impl RunResult {
             shards: plan.shards,
             burst: plan.burst,
             duration_s: rounded(record.wall.as_secs_f64()),
-            ended: ended(outcome.ending).to_owned(),
+            ended: outcome.ending.name().to_owned(),
             handshakes,
             handshakes_per_second: rounded(rate(outcome)),
             handshakes_all: outcome.handshakes_all,
@@ -353,15 +353,6 @@ const fn early_data_name(early_data: EarlyData) -> &'static str {
     }
 }
 
-const fn ended(ending: Ending) -> &'static str {
-    match ending {
-        Ending::Planned => "planned",
-        Ending::Interrupted => "interrupted",
-        Ending::GaveUp => "gave_up",
-        Ending::TargetLost => "target_lost",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::Parser;
@@ -371,6 +362,7 @@ mod tests {
     use super::*;
     use crate::failure::ErrorClass;
     use crate::record::{Facts, Phases};
+    use crate::run::Ending;
 
     fn outcome(record: Record) -> (Plan, Outcome) {
         let plan = Plan::new(crate::Args::try_parse_from(["handfast-load", "[::1]:443"]).unwrap()).unwrap();

@@ -7,6 +7,10 @@ use statrs::distribution::{ContinuousCDF, StudentsT};
 /// Rounds that each side must have. With two, the interval is so wide that it says nothing about anything.
 pub const ROUNDS_MIN: usize = 3;
 
+/// A share of failures above which the figures of what succeeded decide nothing: what fails costs a server less than what
+/// succeeds, and a 99th percentile is that of a hundred of which one may be missing.
+pub const ERROR_SHARE_MAX: f64 = 0.01;
+
 /// Figures are read off histograms with three significant digits: both sides' rounds may all be off by the same half
 /// step, which no number of rounds averages away. So much is added to each end of an interval, on the logarithm.
 const READING_STEP: f64 = 1e-3;
@@ -60,6 +64,23 @@ pub enum CannotTell {
     Unpaired,
     /// A round without a figure above zero: nothing succeeded in it, or it was not measured.
     NotPositive,
+    /// In so many rounds of each side the load generator or its machine was the limit, so they do not tell of the
+    /// server.
+    GeneratorLimit {
+        /// Rounds of the first side.
+        a: usize,
+        /// Rounds of the second.
+        b: usize,
+    },
+    /// So many rounds of each side ended before their time: the person ended them, or the target was lost.
+    CutShort {
+        /// Rounds of the first side.
+        a: usize,
+        /// Rounds of the second.
+        b: usize,
+    },
+    /// More than [`ERROR_SHARE_MAX`] of a side's handshakes failed.
+    Failures,
 }
 
 impl fmt::Display for CannotTell {
@@ -71,7 +92,24 @@ impl fmt::Display for CannotTell {
                  {ROUNDS_MIN}, better 5 or more, with --rounds 5"
             ),
             Self::Unpaired => f.write_str("the two sides do not have the same number of rounds"),
-            Self::NotPositive => f.write_str("a round has no figure above zero"),
+            Self::NotPositive => {
+                f.write_str("a round has no figure above zero: nothing succeeded in it, or it was not measured")
+            }
+            Self::GeneratorLimit { a, b } => write!(
+                f,
+                "the generator or its machine, not the server, was the limit in {a} and {b} rounds; their runs said what \
+                 to do"
+            ),
+            Self::CutShort { a, b } => write!(
+                f,
+                "{a} and {b} rounds did not come to their planned end, because they were interrupted or their server was \
+                 lost; measure them again"
+            ),
+            Self::Failures => write!(
+                f,
+                "more than {} % of a side's handshakes failed, and the figures are of those that succeeded",
+                ERROR_SHARE_MAX * 100.0
+            ),
         }
     }
 }

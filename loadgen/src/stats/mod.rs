@@ -17,7 +17,7 @@ mod interval;
 mod spread;
 pub mod verdict;
 
-pub use interval::{CannotTell, Confidence, ROUNDS_MIN, RatioInterval, paired, unpaired};
+pub use interval::{CannotTell, Confidence, ERROR_SHARE_MAX, ROUNDS_MIN, RatioInterval, paired, unpaired};
 pub use spread::Spread;
 pub use verdict::{Better, Verdict, verdict};
 

@@ -1,9 +1,13 @@
 //! The subcommands around a run, each end to end against a small server.
 
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
+use std::process::Stdio;
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::server::{Server, Shape, nobody};
-use crate::{Run, run};
+use crate::{Run, command, run};
 
 const H2: Shape = Shape {
     alpn: &["h2"],
@@ -130,6 +134,24 @@ fn two_servers_are_measured_in_turn() {
     assert_eq!((&json["a"]["rounds"], &json["b"]["rounds"]), (&3.into(), &3.into()));
     assert_eq!((&json["paired"], &json["a"]["name"]), (&true.into(), &a.target().into()));
     assert!(json["metrics"]["p99_us"]["ratio_low"].as_f64() <= json["metrics"]["p99_us"]["ratio_high"].as_f64());
+}
+
+#[test]
+fn the_half_of_a_pair_that_was_interrupted_is_no_round() {
+    // A dies with its first round, so that its second one, which ends the second pair, does not end.
+    let (a, b) = (Server::tls(Shape { dies_after: Some(10), ..H2 }), Server::tls(H2));
+    let (a, b) = (a.target(), b.target());
+    let args = ["compare", &a, &b, "--interleave", "--rounds", "5", "--count", "10", "--give-up", "5m", "--json"];
+    let mut child = command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(said.any(|line| line.starts_with("round 2 of 5, A")));
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    // What it still says must find a reader.
+    said.for_each(drop);
+    let output = child.wait_with_output().unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&json["a"]["rounds"], &json["b"]["rounds"]), (&1.into(), &1.into()), "{json}");
+    assert_eq!((&json["a"]["error_share"], output.status.code()), (&0.0.into(), Some(1)), "{json}");
 }
 
 #[test]
