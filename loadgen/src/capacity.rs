@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::duration::Human;
-use crate::report::sweep::Sweep;
+use crate::report::sweep::{Sweep, SweepPoint};
 use crate::report::{SCHEMA, grouped_rate};
 use crate::stats::median;
 use crate::usl::{Bounds, Fit, FitError, Law, bounds, fit};
@@ -178,6 +178,8 @@ pub enum NoAnswer {
     Fit(FitError),
     /// Not even one connection at a time is fast enough.
     LatencyTooLow(Duration),
+    /// The question and the sweep do not go together; what to do instead.
+    Mismatch(&'static str),
 }
 
 impl fmt::Display for NoAnswer {
@@ -187,17 +189,45 @@ impl fmt::Display for NoAnswer {
             Self::LatencyTooLow(wanted) => {
                 write!(f, "a p99 of {} is less than this server takes for a single handshake", Human(*wanted))
             }
+            Self::Mismatch(what) => f.write_str(what),
         }
     }
 }
 
 impl std::error::Error for NoAnswer {}
 
+/// The law is about how much a server does when it is given more connections or more cores.
+fn check(sweep: &Sweep, question: &Question) -> Result<(), NoAnswer> {
+    match (&*sweep.over, question.latency) {
+        ("connections", _) | ("server-shards", None) => {}
+        ("server-shards", Some(_)) => {
+            return Err(NoAnswer::Mismatch(
+                "a sweep over server-shards says what a host does with more cores, and not how its latency follows its \
+                 load: leave --latency out, or give plan a sweep over connections",
+            ));
+        }
+        _ => {
+            return Err(NoAnswer::Mismatch(
+                "plan is for sweeps over connections or server-shards, as a rate that was offered is not what a server \
+                 can do: measure with `sweep --over connections=1..128`",
+            ));
+        }
+    }
+    if sweep.points.iter().any(|p| p.run.open.is_some()) {
+        return Err(NoAnswer::Mismatch(
+            "the sweep was measured in an open loop, whose rate is what was offered and not what the server can do: \
+             sweep without --rate and --stages",
+        ));
+    }
+    Ok(())
+}
+
 /// Answers `question` from `sweep`.
 ///
 /// # Errors
-/// The data give no answer at all.
+/// The data give no answer at all, or not to this question.
 pub fn answer(sweep: &Sweep, question: &Question) -> Result<Answer, NoAnswer> {
+    check(sweep, question)?;
     let points = sweep.rates();
     let fit = fit(&points).map_err(NoAnswer::Fit)?;
     let swept = points.iter().map(|p| p.n).fold(1.0, f64::max);
@@ -237,7 +267,8 @@ pub fn answer(sweep: &Sweep, question: &Question) -> Result<Answer, NoAnswer> {
         Some(each) => Some(hosts.times(each)),
         None => None,
     };
-    let latency_s = mean_latency(sweep).unwrap_or(0.0);
+    // By Little's law, with as many connections under way as were swept.
+    let latency_s = if cores_swept { latency_at(sweep, n) } else { n / fit.law.rate(n) };
     let open = question.rate * (latency_s + question.open_for.as_secs_f64());
     let mut answer = Answer {
         question: *question,
@@ -281,8 +312,18 @@ fn p99_over_mean(sweep: &Sweep) -> Option<f64> {
     median(&factors.filter(|f| f.is_finite() && *f > 0.0).collect::<Vec<_>>()).map(|f| f.max(1.0))
 }
 
-fn mean_latency(sweep: &Sweep) -> Option<f64> {
-    median(&sweep.points.iter().filter_map(|p| p.run.latency_us.total.p50).collect::<Vec<_>>()).map(|us| us / 1e6)
+/// The mean latency in seconds with `n` cores: on the line between the points at both sides, and beyond the sweep that of
+/// its end. Each point's is Little's, of the connections that its closed loop kept under way.
+fn latency_at(sweep: &Sweep, n: f64) -> f64 {
+    let mean = |p: &SweepPoint| f64::from(p.run.connections) / p.run.handshakes_per_second;
+    let mut means: Vec<(f64, f64)> = sweep.points.iter().map(|p| (p.n, mean(p))).filter(|m| m.1.is_finite()).collect();
+    means.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let above = means.partition_point(|(at, _)| *at < n);
+    match (above.checked_sub(1).and_then(|below| means.get(below)), means.get(above)) {
+        (Some((n0, s0)), Some((n1, s1))) => s0 + (s1 - s0) * (n - n0) / (n1 - n0),
+        (Some((_, end)), None) | (None, Some((_, end))) => *end,
+        (None, None) => 0.0,
+    }
 }
 
 fn cpu_each(sweep: &Sweep) -> Option<f64> {
@@ -309,8 +350,7 @@ fn warnings(sweep: &Sweep, answer: &Answer, swept: f64) -> Vec<Warning> {
         Some(b) if b.high > b.low * WIDTH_MAX => warnings.push(Warning::Wide(b)),
         Some(_) => {}
     }
-    let worst =
-        |of: &dyn Fn(&crate::report::sweep::SweepPoint) -> bool| sweep.points.iter().find(|p| of(p)).map(|p| p.n);
+    let worst = |of: &dyn Fn(&SweepPoint) -> bool| sweep.points.iter().find(|p| of(p)).map(|p| p.n);
     warnings.extend(worst(&|p| p.run.error_share() > ERRORS_MAX).map(Warning::Errors));
     warnings.extend(worst(&|p| p.client_busy().is_some_and(|b| b > CLIENT_BUSY_MAX)).map(Warning::ClientBusy));
     warnings
@@ -461,7 +501,6 @@ mod tests {
     use super::*;
     use crate::report::RunResult;
     use crate::report::result::{Latencies, Quantiles};
-    use crate::report::sweep::SweepPoint;
     use crate::stats::noise::Noise;
 
     const LAW: (f64, f64, f64) = (2000.0, 0.05, 0.000_5);
@@ -480,6 +519,7 @@ mod tests {
             let run = RunResult {
                 handshakes_per_second: rate,
                 handshakes: 1000,
+                connections: 64,
                 shards: 1,
                 latency_us,
                 client_cpu_us_per_handshake: Some(10.0),
@@ -552,6 +592,63 @@ mod tests {
         let many = answer(&sweep, &question).unwrap();
         assert_eq!(many.hosts.best, (100_000.0 / cores(8.0)).ceil());
         assert_eq!(many.cores.unwrap().best, 8.0 * many.hosts.best);
+    }
+
+    #[test]
+    fn open_connections_are_those_of_the_point_that_is_chosen() {
+        let mut question = Question::rate(100_000.0);
+        question.latency = Some(Duration::from_millis(2));
+        let by = |question: &Question| answer(&sweep(&NS, 0.0, rate), question).unwrap();
+        let (tight, loose) = (by(&question), by(&Question::rate(100_000.0)));
+        for answer in [&tight, &loose] {
+            // Little: so many are under way in a host that does so many a second.
+            let under_way = answer.question.rate * answer.n / answer.fit.law.rate(answer.n);
+            assert!((answer.open / under_way - 1.0).abs() < 1e-9, "{} instead of {under_way}", answer.open);
+        }
+        // p99 is twice the mean there.
+        assert!((tight.open / (100_000.0 * 0.001) - 1.0).abs() < 0.01, "{}", tight.open);
+        assert!(loose.open > 1.5 * tight.open, "{} {}", loose.open, tight.open);
+        question.memory_per_connection = Some(1000.0);
+        assert_eq!(by(&question).memory, Some(1000.0 * tight.open));
+    }
+
+    #[test]
+    fn over_cores_the_latency_is_that_between_the_points_at_both_sides() {
+        let cores = |n: f64| 3000.0 * n / (1.0 + 0.02 * (n - 1.0));
+        let mut sweep = sweep(&[1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0], 0.0, cores);
+        sweep.over = "server-shards".to_owned();
+        let open = |host_cores| {
+            let mut question = Question::rate(100_000.0);
+            question.host_cores = Some(host_cores);
+            answer(&sweep, &question).unwrap().open
+        };
+        // 64 connections were under way at each point.
+        let latency = |n: f64| 64.0 / cores(n);
+        for (host_cores, expected) in [(8, latency(8.0)), (7, f64::midpoint(latency(6.0), latency(8.0)))] {
+            assert!((open(host_cores) / (100_000.0 * expected) - 1.0).abs() < 1e-6, "{host_cores}");
+        }
+        assert_eq!(open(16), open(12), "what lies beyond the sweep is as at its end");
+    }
+
+    #[test]
+    fn what_does_not_fit_the_question_is_refused_with_what_to_do() {
+        let refused = |sweep: &Sweep, question: &Question, says: [&str; 2]| {
+            let why = answer(sweep, question).unwrap_err().to_string();
+            assert!(says.iter().all(|part| why.contains(part)), "{why}");
+        };
+        let mut over_rate = sweep(&NS, 0.0, rate);
+        over_rate.over = "rate".to_owned();
+        refused(&over_rate, &Question::rate(1000.0), ["rate", "--over connections"]);
+        let mut open = sweep(&NS, 0.0, rate);
+        open.points[3].run.open = Some(crate::report::result::OpenLoop::default());
+        refused(&open, &Question::rate(1000.0), ["open loop", "--rate"]);
+        let mut over_cores = sweep(&NS, 0.0, rate);
+        over_cores.over = "server-shards".to_owned();
+        let mut question = Question::rate(1000.0);
+        question.latency = Some(Duration::from_millis(1));
+        refused(&over_cores, &question, ["--latency", "connections"]);
+        question.latency = None;
+        assert!(answer(&over_cores, &question).is_ok());
     }
 
     #[test]

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use clap::Args as ClapArgs;
 
-use crate::capacity::{Question, answer};
+use crate::capacity::{NoAnswer, Question, answer};
 use crate::duration;
-use crate::error::RunError;
+use crate::error::{RunError, UsageError};
 use crate::output::emit;
 use crate::progress::say;
 use crate::report::sweep::Sweep;
@@ -32,7 +32,8 @@ pub struct PlanArgs {
     #[arg(long, value_name = "N", value_parser = positive)]
     pub rate: f64,
 
-    /// The highest 99th percentile of the latency that will do; without it each host runs at its peak
+    /// The highest 99th percentile of the latency that will do, for a sweep over connections; without it each host runs at
+    /// its peak
     #[arg(long, value_name = "TIME", value_parser = duration::parse_nonzero)]
     pub latency: Option<Duration>,
 
@@ -99,6 +100,7 @@ pub(super) fn execute(args: &PlanArgs) -> Result<u8, RunError> {
             emit(&if args.json { report::line(&answer.report()) } else { answer.table() })?;
             Ok(0)
         }
+        Err(NoAnswer::Mismatch(what)) => Err(UsageError::OptionMismatch(what).into()),
         Err(why) => {
             say(&format!("handfast-load: {} gives no answer: {why}", args.sweep.display()));
             Ok(1)

@@ -169,6 +169,17 @@ fn a_sweep_feeds_a_plan() {
     assert!(plan["warnings"][0].as_str().unwrap().contains("only 5 points"), "{plan}");
     assert!(done(&["plan", &file, "--rate", "100000"]).stdout.contains("--server-cores"));
 
+    for (over, args, says) in [
+        ("rate", &[][..], "--over connections=1..128"),
+        ("server-shards", &["--latency", "5ms"], "leave --latency out"),
+    ] {
+        let other = swept.stdout.replace("\"over\":\"connections\"", &format!("\"over\":\"{over}\""));
+        let file = scratch.write(over, &other);
+        let refused = run(&[&["plan", &*file, "--rate", "1"], args].concat());
+        assert_eq!((refused.status, &*refused.stdout), (2, ""), "{over}: {}", refused.stderr);
+        assert!(refused.stderr.contains(says), "{over}: {}", refused.stderr);
+    }
+
     let few = done(&["sweep", &server.target(), "--over", "connections=1,2", "--count", "5", "--json", "-q"]);
     let refused = run(&["plan", &scratch.write("few.json", &few.stdout), "--rate", "1"]);
     assert_eq!(refused.status, 1);
