@@ -21,14 +21,14 @@ use handfast::time::Instant64;
 use handfast_bench::figures::Spread;
 use serde_json::{Map, Value, json};
 
-/// Handshakes in flight, each with the name of its ratio.
-const IN_FLIGHT: [(usize, &str); 3] = [(8, "ratio_8"), (2, "ratio_2"), (1, "ratio_1")];
-
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Seconds for each number of handshakes in flight
     #[arg(long, default_value_t = 4.0)]
     seconds: f64,
+    /// Handshakes in flight, in as many comparisons
+    #[arg(long, value_delimiter = ',', default_values_t = [8, 2, 1], value_parser = clap::value_parser!(u8).range(1..=64))]
+    in_flight: Vec<u8>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -49,11 +49,11 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     ];
     let mut json = Map::new();
     let mut lines = Vec::new();
-    for (in_flight, name) in IN_FLIGHT {
+    for &in_flight in &args.in_flight {
         let [stock, batched, presigned] = measure(args, &mut servers, &client, in_flight)?;
         let ratio = |of: &[f64]| middle(&of.iter().zip(&stock).map(|(a, b)| a / b).collect::<Vec<_>>());
         for (prefix, of) in [("", &batched), ("presign_", &presigned)] {
-            json.insert(format!("{prefix}{name}"), json!(ratio(of)));
+            json.insert(format!("{prefix}ratio_{in_flight}"), json!(ratio(of)));
         }
         let us = [&stock, &batched, &presigned].map(|of| middle(of));
         json.insert(format!("handshake_us_{in_flight}"), json!({"aws_lc": us[0], "batch": us[1], "presign": us[2]}));
@@ -164,18 +164,19 @@ fn measure(
     args: &Args,
     servers: &mut [Server; 3],
     client: &Arc<ClientConfig>,
-    in_flight: usize,
+    in_flight: u8,
 ) -> Result<[Vec<f64>; 3], Failure> {
     let until = Instant::now() + Duration::from_secs_f64(args.seconds);
     let mut figures = [const { Vec::new() }; 3];
-    let handshakes = 16;
+    // Sixteen handshakes, or somewhat fewer, or those of one round.
+    let rounds = (16 / in_flight).max(1);
     while Instant::now() < until {
         for (server, figures) in servers.iter_mut().zip(&mut figures) {
             let mut spent = Duration::ZERO;
-            for _ in 0..handshakes / in_flight {
-                spent += round(server, client, in_flight)?;
+            for _ in 0..rounds {
+                spent += round(server, client, in_flight.into())?;
             }
-            figures.push(spent.as_secs_f64() * 1e6 / f64::from(u8::try_from(handshakes)?));
+            figures.push(spent.as_secs_f64() * 1e6 / f64::from(rounds * in_flight));
         }
     }
     Ok(figures)
@@ -234,36 +235,38 @@ fn client(certificate: &CertificateDer<'static>) -> Result<Arc<ClientConfig>, Fa
 
 type Operation = (&'static str, [f64; 2]);
 
-/// Microseconds of one operation, ours and aws-lc's, all lanes filled.
-fn operations(batch: &Batch, made: &rcgen::CertifiedKey<rcgen::KeyPair>) -> Result<[Operation; 3], Failure> {
+/// Microseconds of one operation, ours and aws-lc's, all lanes of a kernel filled.
+fn operations(batch: &Batch, made: &rcgen::CertifiedKey<rcgen::KeyPair>) -> Result<[Operation; 4], Failure> {
     const TIMES: u32 = 500;
     let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
     let key = handfast::crypto::provider().key_provider.load_private_key(key)?;
     let signer = key.choose_scheme(&[SignatureScheme::ECDSA_NISTP256_SHA256]).ok_or("a key of another kind")?;
     let (secrets, peers) = ([[7; 32]; 8], [[9; 32]; 8]);
-    let (mut ours, mut theirs) = ([const { Vec::new() }; 3], [const { Vec::new() }; 3]);
+    let (mut ours, mut theirs) = ([const { Vec::new() }; 4], [const { Vec::new() }; 4]);
     for _ in 0..TIMES {
-        let eighth = |spent: Duration| spent.as_secs_f64() * 1e6 / 8.0;
-        let mut time = |of: usize, run: &mut dyn FnMut()| {
+        let mut time = |of: usize, lanes: f64, run: &mut dyn FnMut()| {
             let start = Instant::now();
             run();
-            ours[of].push(eighth(start.elapsed()));
+            ours[of].push(start.elapsed().as_secs_f64() * 1e6 / lanes);
         };
-        time(0, &mut || drop(black_box(batch.x25519(&secrets, &peers))));
-        time(1, &mut || {
+        time(0, 8.0, &mut || drop(black_box(batch.x25519(&secrets, &peers))));
+        time(1, 2.0, &mut || drop(black_box(batch.x25519_of_two(&[[7; 32]; 2], &[[9; 32]; 2]))));
+        time(2, 8.0, &mut || {
             black_box(batch.x25519_public(&secrets));
         });
-        time(2, &mut || drop(black_box(batch.ecdsa_p256(&[3; 32], &[[5; 32]; 8]))));
+        time(3, 8.0, &mut || drop(black_box(batch.ecdsa_p256(&[3; 32], &[[5; 32]; 8]))));
         let start = Instant::now();
         let exchange = kx_group::X25519.start()?;
-        theirs[1].push(start.elapsed().as_secs_f64() * 1e6);
+        theirs[2].push(start.elapsed().as_secs_f64() * 1e6);
         let start = Instant::now();
         black_box(exchange.complete(&peers[0])?);
-        theirs[0].push(start.elapsed().as_secs_f64() * 1e6);
+        let agreed = start.elapsed().as_secs_f64() * 1e6;
+        theirs[0].push(agreed);
+        theirs[1].push(agreed);
         let start = Instant::now();
         black_box(signer.sign(b"message")?);
-        theirs[2].push(start.elapsed().as_secs_f64() * 1e6);
+        theirs[3].push(start.elapsed().as_secs_f64() * 1e6);
     }
-    let names = ["x25519_agree", "x25519_key_generation", "p256_sign"];
+    let names = ["x25519_agree", "x25519_agree_of_two", "x25519_key_generation", "p256_sign"];
     Ok(core::array::from_fn(|i| (names[i], [middle(&ours[i]), middle(&theirs[i])])))
 }

@@ -57,7 +57,11 @@ fn kernels_on_marked_secrets() {
     let (public, table) = (kernels.public(&secrets), kernels.presigning().unwrap().table);
     assert_eq!(published(kernels.public(&secret(secrets))), public);
     let agreed = kernels.agree(&secret(secrets), &peers);
-    assert_eq!(published(*agreed), *kernels.agree(&secrets, &peers));
+    let expected = kernels.agree(&secrets, &peers);
+    assert_eq!(published(*agreed), *expected);
+    for (two, expected) in secrets.as_chunks::<2>().0.iter().zip(expected.as_chunks::<2>().0) {
+        assert_eq!(published(*kernels.agree_two(&secret(*two), &[peers[0]; 2])), *expected);
+    }
 
     let numbers: [Scalar; 8] = core::array::from_fn(|lane| scalar([1, 2, 0x7f, 0x80, 0x55, 0xaa, 0x12, 0xed][lane]));
     let key: Montgomery = scalar(0x55).to_montgomery();

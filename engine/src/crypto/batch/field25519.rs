@@ -1,12 +1,12 @@
 //! Arithmetic modulo 2^255 - 19 in eight lanes.
 
-use super::lanes::{LANES, Lanes};
+use super::lanes::{self, LANES, Lanes};
 
 const LOW_51: u64 = (1 << 51) - 1;
 
 /// A number modulo 2^255 - 19 in each lane, in five limbs of 51 bits.
 ///
-/// Between operations a limb is below 2^51 + 2^15. A factor of a product may have limbs up to 2^52; so a sum, which
+/// Between operations a limb is below 2^51 + 2^16. A factor of a product may have limbs up to 2^52; so a sum, which
 /// could exceed that, is carried at once.
 #[derive(Clone, Copy)]
 pub(super) struct Fe<L>([L; 5]);
@@ -44,7 +44,7 @@ impl<L: Lanes> Fe<L> {
         self.reduced().0.map(L::store)
     }
 
-    /// From limbs below 2^51 + 2^15.
+    /// From limbs below 2^51 + 2^16.
     #[inline(always)]
     pub(super) const fn from_limbs(limbs: [L; 5]) -> Self {
         Self(limbs)
@@ -87,7 +87,7 @@ impl<L: Lanes> Fe<L> {
         Self(h)
     }
 
-    /// Carries each limb into the next at once; limbs up to 2^62 come out below 2^51 + 2^15 + 2^11.
+    /// Carries each limb into the next at once; limbs below 2^62 come out below 2^51 + 2^16.
     #[inline(always)]
     fn carried(r: [L; 5]) -> Self {
         if L::IN_REGISTER { Self::carried_inline(r) } else { Self::carried_outlined(r) }
@@ -102,7 +102,7 @@ impl<L: Lanes> Fe<L> {
     fn carried_inline(r: [L; 5]) -> Self {
         let mask = L::splat(LOW_51);
         Self([
-            (r[0] & mask) + times_19(r[4].shr(51)),
+            (r[0] & mask).madd_lo(r[4].shr(51), L::splat(19)),
             (r[1] & mask) + r[0].shr(51),
             (r[2] & mask) + r[1].shr(51),
             (r[3] & mask) + r[2].shr(51),
@@ -154,20 +154,7 @@ impl<L: Lanes> Fe<L> {
 
     #[inline(always)]
     fn product(self, other: Self) -> Self {
-        let (a, b) = (self.0, other.0);
-        // Low halves have the weight of their limb; high halves that of bit 52, twice the next limb's.
-        let mut lo = [L::splat(0); 10];
-        let mut hi = [L::splat(0); 10];
-        for i in 0..5 {
-            for j in 0..5 {
-                lo[i + j] = lo[i + j].madd_lo(a[i], b[j]);
-                hi[i + j + 1] = hi[i + j + 1].madd_hi(a[i], b[j]);
-            }
-        }
-        for k in 0..10 {
-            lo[k] = lo[k] + (hi[k] + hi[k]);
-        }
-        Self::folded(lo)
+        Self::folded(lanes::product::<L, 51>(self.0, other.0))
     }
 
     #[inline(always)]
@@ -177,26 +164,7 @@ impl<L: Lanes> Fe<L> {
 
     #[inline(always)]
     fn own_product(self) -> Self {
-        let a = self.0;
-        let mut lo = [L::splat(0); 10];
-        let mut hi = [L::splat(0); 10];
-        for i in 0..5 {
-            for j in i + 1..5 {
-                lo[i + j] = lo[i + j].madd_lo(a[i], a[j]);
-                hi[i + j + 1] = hi[i + j + 1].madd_hi(a[i], a[j]);
-            }
-        }
-        let mut z = [L::splat(0); 10];
-        for k in 0..10 {
-            // Products of two different limbs count twice, and their high halves twice again.
-            let cross = lo[k] + (hi[k] + hi[k]);
-            z[k] = if k % 2 == 1 { cross.madd_hi(a[k / 2], a[k / 2]) } else { cross };
-            z[k] = z[k] + z[k];
-        }
-        for i in 0..5 {
-            z[2 * i] = z[2 * i].madd_lo(a[i], a[i]);
-        }
-        Self::folded(z)
+        Self::folded(lanes::square::<L, 51>(self.0))
     }
 
     #[inline(never)]
@@ -224,6 +192,35 @@ impl<L: Lanes> Fe<L> {
         let hi = zero.madd_hi(e[4], k);
         r[0] = r[0] + times_19(hi + hi);
         Self::carried(r)
+    }
+
+    /// The product, its limbs below 2^60 and not carried: for where each product waits for the one before.
+    #[inline(always)]
+    pub(super) fn mul_loose(self, other: Self) -> Loose<L> {
+        if L::IN_REGISTER { self.product_loose(other) } else { self.product_loose_outlined(other) }
+    }
+
+    #[inline(always)]
+    fn product_loose(self, other: Self) -> Loose<L> {
+        let z = lanes::product::<L, 51>(self.0, other.0);
+        Loose(core::array::from_fn(|i| z[i] + times_19_at_once(z[i + 5])))
+    }
+
+    #[inline(never)]
+    fn product_loose_outlined(self, other: Self) -> Loose<L> {
+        self.product_loose(other)
+    }
+
+    /// As it is; its limbs are small enough.
+    #[inline(always)]
+    pub(super) const fn loose(self) -> Loose<L> {
+        Loose(self.0)
+    }
+
+    /// Moves the lanes; see [`Lanes::quads`].
+    #[inline(always)]
+    pub(super) fn quads<const ORDER: i32>(self) -> Self {
+        Self(self.0.map(L::quads::<ORDER>))
     }
 
     #[inline(always)]
@@ -262,10 +259,62 @@ impl<L: Lanes> Fe<L> {
     }
 }
 
-/// Without the multiplier, which has a long latency for 64 bits.
+/// A number modulo 2^255 - 19 in each lane that is not carried, and so no factor: its limbs are below 2^62. What is
+/// computed with is below 2^60.
+#[derive(Clone, Copy)]
+pub(super) struct Loose<L>([L; 5]);
+
+impl<L: Lanes> Loose<L> {
+    #[inline(always)]
+    pub(super) fn carried(self) -> Fe<L> {
+        Fe::carried(self.0)
+    }
+
+    /// `other + self`, and in the lanes of `mask` `other - self`.
+    #[inline(always)]
+    pub(super) fn added_to_or_taken_from(self, other: Self, mask: L::Mask) -> Self {
+        let (a, mut sum) = (self.0, other.0);
+        for (i, limb) in sum.iter_mut().enumerate() {
+            // 1024 times the modulus: no limb falls below zero.
+            let multiple = L::splat(((1 << 51) - if i == 0 { 19 } else { 1 }) << 10);
+            *limb = *limb + L::select(mask, multiple - a[i], a[i]);
+        }
+        Self(sum)
+    }
+
+    /// Plus another one in the lanes of `mask`.
+    #[inline(always)]
+    pub(super) fn adding(mut self, mask: L::Mask, other: Self) -> Self {
+        for (limb, other) in self.0.iter_mut().zip(other.0) {
+            *limb = L::select(mask, *limb + other, *limb);
+        }
+        self
+    }
+
+    #[inline(always)]
+    pub(super) fn select(mask: L::Mask, yes: Self, no: Self) -> Self {
+        Self(Fe::select(mask, Fe(yes.0), Fe(no.0)).0)
+    }
+
+    /// Moves the lanes; see [`Lanes::quads`].
+    #[inline(always)]
+    pub(super) fn quads<const ORDER: i32>(self) -> Self {
+        Self(self.0.map(L::quads::<ORDER>))
+    }
+}
+
+/// 19 times x. The compiler makes a multiplication of 64 bits of it: three instructions for the CPU, though slow ones.
 #[inline(always)]
 fn times_19<L: Lanes>(x: L) -> L {
     x.shl(4) + ((x + x) + x)
+}
+
+/// 19 times x below 2^60, in more instructions that take a third of the time: for where each waits for the one before.
+/// Rotating keeps the compiler from multiplying.
+#[inline(always)]
+fn times_19_at_once<L: Lanes>(x: L) -> L {
+    let twice = x + x;
+    x.rol::<4>() + twice + x
 }
 
 #[cfg(test)]
@@ -292,7 +341,7 @@ mod tests {
 
     #[test]
     fn the_largest_limbs_do_not_overflow() {
-        let top = Fe([Portable::splat((1 << 51) + (1 << 15) + (1 << 11)); 5]);
+        let top = Fe([Portable::splat((1 << 51) + (1 << 16) - 1); 5]);
         let square = top.square();
         assert_eq!(words(square), words(top.mul(top)));
         // (a + b)^2 = a^2 + 2ab + b^2, with sums of the largest limbs on both sides.
@@ -302,6 +351,23 @@ mod tests {
         let one = F::small(1);
         let product = top.sub(one).mul(top.add(one));
         assert_eq!(words(product), words(square.sub(one)));
+        assert_eq!(words(top.mul_loose(top).carried()), words(square));
+    }
+
+    #[test]
+    fn numbers_that_are_not_carried_are_added_and_taken_away() {
+        let (a, b) = (Fe([Portable::splat((1 << 51) - 1); 5]), Fe([Portable::splat((1 << 51) + (1 << 16) - 1); 5]));
+        // The product is as large as one becomes.
+        let (x, y) = (a.mul(b), b.square());
+        let (loose_x, loose_y) = (a.mul_loose(b), b.mul_loose(b));
+        // `words` reads lane 5.
+        for (lanes, expected) in [(1 << 5, y.sub(x)), (!(1 << 5), y.add(x))] {
+            let mask = Portable::mask(lanes);
+            assert_eq!(words(loose_x.added_to_or_taken_from(loose_y, mask).carried()), words(expected));
+        }
+        assert_eq!(words(loose_x.adding(Portable::mask(1 << 5), loose_y).carried()), words(x.add(y)));
+        assert_eq!(words(loose_x.adding(Portable::mask(1 << 4), loose_y).carried()), words(x));
+        assert_eq!(words(a.loose().carried()), words(a));
     }
 
     #[test]

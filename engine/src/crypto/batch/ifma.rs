@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use super::edwards::Table;
 use super::lanes::{LANES, Lanes};
 use super::p256;
-use super::x25519::{self, Octets};
+use super::x25519::{self, Octets, Pair};
 
 /// Proof that this CPU has AVX-512 with its fused 52-bit multiplication.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +28,11 @@ impl Ifma {
     pub(super) fn agree(self, secrets: &Octets, peers: &Octets) -> Zeroizing<Octets> {
         // SAFETY: `self` proves that the CPU has the features.
         unsafe { agree(secrets, peers) }
+    }
+
+    pub(super) fn agree_two(self, secrets: &Pair, peers: &Pair) -> Zeroizing<Pair> {
+        // SAFETY: `self` proves that the CPU has the features.
+        unsafe { agree_two(secrets, peers) }
     }
 
     pub(super) fn public(self, secrets: &Octets, table: &Table) -> Octets {
@@ -53,6 +58,11 @@ impl Ifma {
 #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
 fn agree(secrets: &Octets, peers: &Octets) -> Zeroizing<Octets> {
     x25519::agree::<Wide>(secrets, peers)
+}
+
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+fn agree_two(secrets: &Pair, peers: &Pair) -> Zeroizing<Pair> {
+    x25519::agree_two::<Wide>(secrets, peers)
 }
 
 #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
@@ -144,6 +154,11 @@ impl Lanes for Wide {
     }
 
     #[inline(always)]
+    fn rol<const BITS: i32>(self) -> Self {
+        wide!(_mm512_rol_epi64::<BITS>(self.0))
+    }
+
+    #[inline(always)]
     fn shr(self, bits: u32) -> Self {
         wide!(_mm512_srl_epi64(self.0, _mm_cvtsi64_si128(i64::from(bits))))
     }
@@ -173,6 +188,16 @@ impl Lanes for Wide {
     #[inline(always)]
     fn select(mask: __mmask8, yes: Self, no: Self) -> Self {
         wide!(_mm512_mask_blend_epi64(mask, no.0, yes.0))
+    }
+
+    #[inline(always)]
+    fn mask(lanes: u8) -> __mmask8 {
+        lanes
+    }
+
+    #[inline(always)]
+    fn quads<const ORDER: i32>(self) -> Self {
+        wide!(_mm512_permutex_epi64::<ORDER>(self.0))
     }
 
     #[inline(always)]

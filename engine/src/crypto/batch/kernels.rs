@@ -10,7 +10,7 @@ use super::edwards::Table;
 use super::ifma::Ifma;
 use super::lanes::{LANES, Portable};
 use super::p256;
-use super::x25519::{self, Octets};
+use super::x25519::{self, Octets, Pair};
 
 /// Why nothing can be computed in batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +63,15 @@ impl Kernels {
             #[cfg(target_arch = "x86_64")]
             Self::Ifma(ifma) => ifma.agree(secrets, peers),
             Self::Portable => x25519::agree::<Portable>(secrets, peers),
+        }
+    }
+
+    /// As [`agree`](Self::agree) for two, in half the time.
+    pub(super) fn agree_two(self, secrets: &Pair, peers: &Pair) -> Zeroizing<Pair> {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Ifma(ifma) => ifma.agree_two(secrets, peers),
+            Self::Portable => x25519::agree_two::<Portable>(secrets, peers),
         }
     }
 
@@ -140,6 +149,10 @@ impl Kernels {
         (secrets[6], peers[6]) = (scalar, u);
         if *self.agree(&secrets, &peers) != lanes(|lane| if lane == 6 { product } else { RFC_7748_SHARED }) {
             return Err(Unavailable::SelfTest("X25519 key agreement"));
+        }
+        let two = |one, other| *self.agree_two(&[secrets[one], secrets[other]], &[peers[one], peers[other]]);
+        if two(0, 6) != [RFC_7748_SHARED, product] || two(6, 1) != [product, RFC_7748_SHARED] {
+            return Err(Unavailable::SelfTest("X25519 key agreement of two"));
         }
         Ok(())
     }

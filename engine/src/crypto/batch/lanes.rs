@@ -36,6 +36,9 @@ pub(super) trait Lanes:
     /// Shifts left by fewer than 64 bits. The distance is public.
     fn shl(self, bits: u32) -> Self;
 
+    /// Rotates left. The distance is public.
+    fn rol<const BITS: i32>(self) -> Self;
+
     /// Shifts right by fewer than 64 bits, filling with zeros. The distance is public.
     fn shr(self, bits: u32) -> Self;
 
@@ -54,8 +57,75 @@ pub(super) trait Lanes:
     /// `yes` where the mask says so, `no` elsewhere.
     fn select(mask: Self::Mask, yes: Self, no: Self) -> Self;
 
+    /// The lanes whose bit is set in `lanes`, the first lane's being the lowest. It is public.
+    fn mask(lanes: u8) -> Self::Mask;
+
+    /// Moves lanes within each half of four: the one at `i` takes the one at `order >> 2 i & 3`, for `order` below 256.
+    fn quads<const ORDER: i32>(self) -> Self;
+
     /// For each lane the entry of `table` that its low four bits name. The whole table is read whatever they are.
     fn lookup(table: &[u64; 16], index: Self) -> Self;
+}
+
+/// The product of two numbers of five limbs, in ten columns of so many bits as a limb has: 51 or 52.
+///
+/// A low half counts in the column where its limbs meet; the high half, which begins at bit 52, in the next one, twice
+/// for limbs of 51 bits. The low halves are added onto the high ones, so that no addition is needed to join them.
+#[inline(always)]
+pub(super) fn product<L: Lanes, const LIMB_BITS: u32>(a: [L; 5], b: [L; 5]) -> [L; 10] {
+    let mut columns = [L::splat(0); 10];
+    for i in 0..5 {
+        for j in 0..5 {
+            columns[i + j + 1] = columns[i + j + 1].madd_hi(a[i], b[j]);
+        }
+    }
+    high_halves_weighed::<L, LIMB_BITS>(&mut columns);
+    for i in 0..5 {
+        for j in 0..5 {
+            columns[i + j] = columns[i + j].madd_lo(a[i], b[j]);
+        }
+    }
+    columns
+}
+
+/// The [`product`] of a number with itself: two different limbs are multiplied once and counted twice.
+#[inline(always)]
+pub(super) fn square<L: Lanes, const LIMB_BITS: u32>(a: [L; 5]) -> [L; 10] {
+    let mut columns = [L::splat(0); 10];
+    for i in 0..5 {
+        for j in i + 1..5 {
+            columns[i + j + 1] = columns[i + j + 1].madd_hi(a[i], a[j]);
+        }
+    }
+    high_halves_weighed::<L, LIMB_BITS>(&mut columns);
+    for i in 0..5 {
+        for j in i + 1..5 {
+            columns[i + j] = columns[i + j].madd_lo(a[i], a[j]);
+        }
+    }
+    for (i, limb) in a.iter().enumerate() {
+        let (even, odd) = (2 * i, 2 * i + 1);
+        // With limbs of 51 bits the doubling that comes next is the weight of this high half.
+        if LIMB_BITS == 51 {
+            columns[odd] = columns[odd].madd_hi(*limb, *limb);
+        }
+        columns[even] = (columns[even] + columns[even]).madd_lo(*limb, *limb);
+        columns[odd] = columns[odd] + columns[odd];
+        if LIMB_BITS == 52 {
+            columns[odd] = columns[odd].madd_hi(*limb, *limb);
+        }
+    }
+    columns
+}
+
+#[inline(always)]
+fn high_halves_weighed<L: Lanes, const LIMB_BITS: u32>(columns: &mut [L; 10]) {
+    const { assert!(LIMB_BITS == 51 || LIMB_BITS == 52) }
+    if LIMB_BITS == 51 {
+        for column in columns {
+            *column = *column + *column;
+        }
+    }
 }
 
 /// The twin in plain Rust.
@@ -144,6 +214,11 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
+    fn rol<const BITS: i32>(self) -> Self {
+        self.map(|lane| lane.rotate_left(BITS.cast_unsigned()))
+    }
+
+    #[inline(always)]
     fn shr(self, bits: u32) -> Self {
         self.map(|lane| lane >> bits)
     }
@@ -172,6 +247,16 @@ impl Lanes for Portable {
     #[inline(always)]
     fn select(mask: Self, yes: Self, no: Self) -> Self {
         (mask & yes) | (mask.map(|lane| !lane) & no)
+    }
+
+    #[inline(always)]
+    fn mask(lanes: u8) -> Self {
+        Self(core::array::from_fn(|lane| 0u64.wrapping_sub(u64::from(lanes >> lane & 1))))
+    }
+
+    #[inline(always)]
+    fn quads<const ORDER: i32>(self) -> Self {
+        Self(core::array::from_fn(|lane| self.0[(lane & 4) | (ORDER >> (2 * (lane & 3)) & 3) as usize]))
     }
 
     #[inline(always)]
@@ -205,6 +290,36 @@ mod tests {
         let table = core::array::from_fn(|i| 100 + i as u64);
         let found = Portable::lookup(&table, Portable::load(&[0, 15, 16, 31, 7, 8, 1, 14])).store();
         assert_eq!(found, [100, 115, 100, 115, 107, 108, 101, 114]);
+    }
+
+    #[test]
+    fn lanes_move_within_their_half() {
+        let moved = Portable::load(&[10, 11, 12, 13, 24, 25, 26, 27]).quads::<0b00_01_11_10>().store();
+        assert_eq!(moved, [12, 13, 11, 10, 26, 27, 25, 24]);
+    }
+
+    /// The sum of the columns, modulo 2^128: each at its place.
+    fn value(columns: [Portable; 10], limb_bits: u32) -> u128 {
+        (0..)
+            .zip(columns)
+            .take(3)
+            .fold(0, |sum: u128, (i, column)| sum.wrapping_add(u128::from(column.store()[2]) << (i * limb_bits)))
+    }
+
+    #[test]
+    fn columns_add_up_to_the_product_whatever_the_limbs_hold() {
+        let number = |low: u64, next: u64| [low, next, 3, 5, LOW_52].map(Portable::splat);
+        let whole = |low: u64, next: u64, bits: u32| {
+            u128::from(low).wrapping_add(u128::from(next) << bits).wrapping_add(3 << (2 * bits))
+        };
+        let (a, b) = ((LOW_52, 0x000d_cba9_8765_4321), (0x000f_edcb_a987_6543, LOW_52));
+        let (x, y) = (number(a.0, a.1), number(b.0, b.1));
+        for (x, y, a, b) in [(x, y, a, b), (y, y, b, b)] {
+            assert_eq!(value(product::<_, 51>(x, y), 51), whole(a.0, a.1, 51).wrapping_mul(whole(b.0, b.1, 51)));
+            assert_eq!(value(product::<_, 52>(x, y), 52), whole(a.0, a.1, 52).wrapping_mul(whole(b.0, b.1, 52)));
+        }
+        assert_eq!(value(square::<_, 51>(x), 51), value(product::<_, 51>(x, x), 51));
+        assert_eq!(value(square::<_, 52>(x), 52), value(product::<_, 52>(x, x), 52));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Arithmetic modulo the prime of P-256, p = 2^256 - 2^224 + 2^192 + 2^96 - 1, in eight lanes.
 
-use super::super::lanes::{LANES, LOW_52, Lanes};
+use super::super::lanes::{self, LANES, LOW_52, Lanes};
 
 /// p in limbs of 52 bits.
 const P: [u64; 5] = [LOW_52, (1 << 44) - 1, 0, 1 << 36, ((1 << 32) - 1) << 16];
@@ -85,19 +85,7 @@ impl<L: Lanes> Fe<L> {
 
     #[inline(always)]
     fn product(self, other: Self) -> Self {
-        let (a, b) = (self.0, other.0);
-        let mut lo = [L::splat(0); 10];
-        let mut hi = [L::splat(0); 10];
-        for i in 0..5 {
-            for j in 0..5 {
-                lo[i + j] = lo[i + j].madd_lo(a[i], b[j]);
-                hi[i + j + 1] = hi[i + j + 1].madd_hi(a[i], b[j]);
-            }
-        }
-        for k in 0..10 {
-            lo[k] = lo[k] + hi[k];
-        }
-        Self::montgomery(lo)
+        Self::montgomery(lanes::product::<L, 52>(self.0, other.0))
     }
 
     #[inline(always)]
@@ -112,24 +100,7 @@ impl<L: Lanes> Fe<L> {
 
     #[inline(always)]
     fn own_product(self) -> Self {
-        let a = self.0;
-        let mut lo = [L::splat(0); 10];
-        let mut hi = [L::splat(0); 10];
-        for i in 0..5 {
-            for j in i + 1..5 {
-                lo[i + j] = lo[i + j].madd_lo(a[i], a[j]);
-                hi[i + j + 1] = hi[i + j + 1].madd_hi(a[i], a[j]);
-            }
-        }
-        for k in 0..10 {
-            let cross = lo[k] + hi[k];
-            lo[k] = cross + cross;
-        }
-        for i in 0..5 {
-            lo[2 * i] = lo[2 * i].madd_lo(a[i], a[i]);
-            lo[2 * i + 1] = lo[2 * i + 1].madd_hi(a[i], a[i]);
-        }
-        Self::montgomery(lo)
+        Self::montgomery(lanes::square::<L, 52>(self.0))
     }
 
     /// Divides by 2^260: makes the five lowest limbs zero by adding multiples of p.
