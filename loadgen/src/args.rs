@@ -10,6 +10,7 @@ use rustls::{CipherSuite, SignatureScheme};
 
 use crate::arrivals::{self, Law, Profile};
 use crate::source::Sources;
+use crate::tricks::Trick;
 use crate::weighted::{self, Weighted};
 use crate::{client, duration};
 
@@ -47,7 +48,7 @@ pub struct Args {
     pub seed: u64,
 
     /// How late this generator may start what is due, at its 99th percentile, before the run counts as invalid
-    /// [default: 1ms, or a tenth of the latency's 99th percentile if that is more; for max, of the objective's latency]
+    /// [default: 1ms, or a tenth of the latency's 99th percentile if that is more]
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     pub max_lateness: Option<Duration>,
 
@@ -102,9 +103,10 @@ pub struct Args {
     #[arg(long, value_enum, value_name = "LIST", value_delimiter = ',', default_value = "x25519,p256")]
     pub groups: Vec<Group>,
 
-    /// Compute key exchanges of several connections together, which costs less CPU: `batch` where the CPU has AVX-512
-    /// IFMA, else nothing starts; `auto` if the CPU has it; `aws-lc` never. It is for X25519, the first of --groups
-    #[arg(long, value_enum, value_name = "WHICH", default_value = "aws-lc")]
+    /// Make key shares ahead and compute key exchanges of several connections together, which costs less CPU: `batch`
+    /// where the CPU has AVX-512 IFMA, else nothing starts; `auto` if the CPU has it; `aws-lc` never. It is for X25519,
+    /// the first of --groups
+    #[arg(long, value_enum, value_name = "WHICH", default_value = "auto")]
     pub crypto: CryptoChoice,
 
     /// Resume sessions with the tickets of earlier connections: all that can be, or this share of all (0.8)
@@ -132,6 +134,11 @@ pub struct Args {
     /// finds many ClientHellos at once, so that one client core keeps it full; the rate between rounds is lower
     #[arg(long)]
     pub burst: bool,
+
+    /// Packets and system calls that this client spares itself, and with them the server; `none` for the packets of a
+    /// plain client [default: all of them]
+    #[arg(long, value_enum, value_name = "LIST", value_delimiter = ',')]
+    pub tricks: Option<Vec<Trick>>,
 
     /// Verify certificates against the public roots
     #[arg(long)]

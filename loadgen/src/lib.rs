@@ -39,6 +39,7 @@ pub mod slo;
 pub mod source;
 pub mod stats;
 pub mod target;
+pub mod tricks;
 pub mod usl;
 pub mod weighted;
 

@@ -10,13 +10,14 @@ use rustls::pki_types::ServerName;
 use rustls::{CipherSuite, SignatureScheme};
 
 pub use crate::args::Then;
-use crate::args::{AlpnList, Args, Group, TlsVersions};
+use crate::args::{AlpnList, Args, CryptoChoice, Group, TlsVersions};
 use crate::arrivals::{Law, Profile};
 use crate::cpu::{self, ServerCpu};
 use crate::duration::Plain;
 use crate::error::UsageError;
 use crate::names;
 use crate::target::HostPort;
+use crate::tricks::Tricks;
 use crate::weighted::Weighted;
 
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
@@ -147,6 +148,12 @@ impl TlsShape {
         }
     }
 
+    /// What computes key exchanges, as on the command line.
+    #[must_use]
+    pub const fn crypto_text(&self) -> &'static str {
+        if self.batch.is_some() { "batch" } else { "aws-lc" }
+    }
+
     /// The ALPN lists for a person.
     #[must_use]
     pub fn alpn_text(&self) -> String {
@@ -187,6 +194,8 @@ pub struct Plan {
     pub tls: TlsShape,
     /// All connections in rounds.
     pub burst: bool,
+    /// Packets and system calls that are spared.
+    pub tricks: Tricks,
     /// When handshakes are due; `None` in a closed loop.
     pub open: Option<Open>,
     /// What random choices follow from.
@@ -245,6 +254,7 @@ impl Plan {
             },
         };
         let sources = sources(&args, &target)?;
+        let batch = batch(&args)?;
         let verify = match args.ca {
             Some(path) => Verify::File(path),
             None if args.verify && embedded => Verify::Embedded,
@@ -274,9 +284,10 @@ impl Plan {
                 early_data,
                 verify,
                 client_auth,
-                batch: Crypto::from(args.crypto).resolve().map_err(UsageError::Crypto)?,
+                batch,
             },
             burst: args.burst,
+            tricks: Tricks::new(args.tricks.as_deref(), args.burst)?,
             open,
             seed: args.seed,
             then: args.then,
@@ -346,6 +357,19 @@ impl Plan {
             _ => format!("{:.0} handshakes due in stages", open.profile.expected()),
         };
         format!("{rate} ({law} arrivals), at most {connections}")
+    }
+}
+
+/// What computes key exchanges together: nothing when the key share is of another group than X25519.
+fn batch(args: &Args) -> Result<Option<Batch>, UsageError> {
+    match args.crypto {
+        choice if args.groups.first() == Some(&Group::X25519) => {
+            Crypto::from(choice).resolve().map_err(UsageError::Crypto)
+        }
+        CryptoChoice::Batch => Err(UsageError::OptionMismatch(
+            "--crypto batch is for key shares of X25519: write x25519 first in --groups, or leave --crypto out",
+        )),
+        _ => Ok(None),
     }
 }
 
@@ -541,6 +565,9 @@ mod tests {
             &["--source", "::1"],
             &["--then", "hold"],
             &["a:1", "--early-data", "--then", "http"],
+            &["a:1", "--crypto", "batch", "--groups", "p256,x25519"],
+            &["a:1", "--tricks", "none,fin-with-last"],
+            &["a:1", "--tricks", "hello-at-once", "--burst"],
             &["a:1", "--early-data", "--resume"],
             &["a:1", "--early-data", "--resume", "--then", "http", "--alpn", "h2,http/1.1"],
             &["a:1", "--early-data", "--resume", "--then", "http", "--tls", "1.2"],
@@ -557,6 +584,15 @@ mod tests {
         assert_eq!(client_cpus(&[0, 1], None, 3).unwrap(), [1, 0, 1]);
         assert_eq!(client_cpus(&[0, 2, 4], Some(2), 3).unwrap(), [2, 4, 0]);
         assert!(client_cpus(&[0, 1], Some(7), 1).is_err());
+    }
+
+    #[test]
+    fn key_exchanges_are_computed_together_where_that_can_be() {
+        let crypto = |args: &[&str]| plan(&[&["a:1"], args].concat()).unwrap().tls.crypto_text();
+        assert_eq!(crypto(&["--crypto", "aws-lc"]), "aws-lc");
+        assert_eq!(crypto(&["--groups", "p256,x25519"]), "aws-lc");
+        let able = Crypto::Auto.resolve().unwrap().is_some();
+        assert_eq!(crypto(&[]), if able { "batch" } else { "aws-lc" });
     }
 
     #[test]

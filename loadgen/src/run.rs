@@ -148,7 +148,12 @@ pub fn run_with(plan: &Plan, interrupted: &Arc<AtomicBool>, view: &mut dyn View)
     let own = embedded.as_ref().map_or(&[][..], |e| &e.certificates);
     let tls = TlsSource::new(&plan.tls, own)?;
     let server_cpu = embedded.as_ref().map_or(&plan.server_cpu, |e| &e.cpu);
-    run_over(plan, address, &tls, server_cpu, interrupted, view, || Tcp::new(tcp::Config::new(Vec::new())))
+    let ack_with_data = plan.tricks.ack_with_hello;
+    run_over(plan, address, &tls, server_cpu, interrupted, view, move || {
+        let mut config = tcp::Config::new(Vec::new());
+        config.ack_with_data = ack_with_data;
+        Tcp::new(config)
+    })
 }
 
 /// As [`run`], over any transport and against an address.
@@ -162,7 +167,7 @@ pub fn run_over<T: Transport + 'static>(
     server_cpu: &ServerCpu,
     interrupted: &Arc<AtomicBool>,
     view: &mut dyn View,
-    transport: fn() -> std::io::Result<T>,
+    transport: impl Fn() -> std::io::Result<T> + Clone + Send + 'static,
 ) -> Result<Outcome, RunError> {
     view.begins(&plan.describe(address));
     let (tell, notes) = channel();

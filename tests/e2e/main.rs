@@ -25,5 +25,6 @@ mod server;
 mod servers;
 mod signals;
 mod tickets;
+mod tricks;
 mod usage;
 mod websocket;

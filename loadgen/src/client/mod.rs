@@ -108,7 +108,7 @@ impl Client {
         target: SocketAddr,
         tls: &TlsSource,
         notes: &Sender<Note>,
-        transport: fn() -> io::Result<T>,
+        transport: impl Fn() -> io::Result<T> + Clone + Send + 'static,
     ) -> io::Result<Self> {
         let shards = plan.shards.max(1);
         let barrier = Arc::new(Barrier::new(shards as usize));
@@ -117,7 +117,7 @@ impl Client {
             let tally = Arc::new(Tally::default());
             let shard_plan = ShardPlan::new(plan, target, index);
             let cpu = plan.cpus.get(index as usize).copied();
-            let (tls, notes) = (tls.clone(), notes.clone());
+            let (tls, notes, transport) = (tls.clone(), notes.clone(), transport.clone());
             let (barrier, stop, published) = (Arc::clone(&barrier), Arc::clone(&client.stop), Arc::clone(&tally));
             let body = move || {
                 if let Some(cpu) = cpu {

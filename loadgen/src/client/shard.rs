@@ -391,6 +391,7 @@ impl<T: Transport> Shard<T> {
 
     /// Sends the output of this step, behind what waits already. True when all of it went out.
     pub(super) fn send(&mut self, slot: usize, conn: ConnId, push: Push) -> io::Result<bool> {
+        let push = self.pushed(push);
         let waiting = &mut self.slots[slot].output;
         if !waiting.is_empty() {
             waiting.extend_from_slice(&self.scratch.out);
@@ -402,7 +403,13 @@ impl<T: Transport> Shard<T> {
         Ok(sent == bytes.len())
     }
 
+    /// A FIN that follows has a segment of its own where none is to be spared.
+    const fn pushed(&self, push: Push) -> Push {
+        if self.plan.tricks.fin_with_last { push } else { Push::Now }
+    }
+
     pub(super) fn send_waiting(&mut self, slot: usize, conn: ConnId, push: Push) -> io::Result<bool> {
+        let push = self.pushed(push);
         let waiting = &mut self.slots[slot].output;
         let sent = self.transport.send(conn, &[IoSlice::new(waiting)], push)?;
         waiting.drain(..sent);

@@ -7,6 +7,7 @@ use super::talk::After;
 use crate::arrivals::Arrivals;
 use crate::cpu;
 use crate::plan::{Extent, Plan, Then};
+use crate::tricks::Tricks;
 
 /// How long the server may take to close after our close_notify and FIN, and what is under way to end after the
 /// last counted one.
@@ -41,6 +42,7 @@ pub struct ShardPlan {
     /// How long what is under way at the end may take.
     pub(super) drain: Duration,
     pub(super) after: After,
+    pub(super) tricks: Tricks,
     /// Addresses to connect from, in turn; empty: the system chooses.
     pub(super) sources: Vec<IpAddr>,
     /// CPU time that this thread has used.
@@ -106,6 +108,7 @@ impl ShardPlan {
             linger,
             drain,
             after,
+            tricks: plan.tricks,
             sources,
             cpu: cpu::of_this_thread,
         }

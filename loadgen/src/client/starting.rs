@@ -59,7 +59,7 @@ impl<T: Transport> Shard<T> {
         self.slots[slot].connecting(conn, tls, started);
         self.slots[slot].output.extend_from_slice(&self.scratch.out);
         self.handshakes.add(started, conn);
-        if !matches!(self.plan.load, Load::Rounds) {
+        if self.plan.tricks.hello_at_once {
             // On the loopback interface the connection is mostly up by now.
             let now = self.transport.now();
             self.send_hello(slot, conn, now);

@@ -9,7 +9,7 @@ mod table;
 
 pub use result::{RunResult, SCHEMA};
 pub use rounds::Rounds;
-pub use table::{opening, table};
+pub use table::{configuration, opening, table};
 
 use rustls::{CipherSuite, NamedGroup, ProtocolVersion, SignatureScheme};
 

@@ -36,6 +36,10 @@ pub struct RunResult {
     pub shards: u32,
     /// Whether the client worked in rounds of all its connections.
     pub burst: bool,
+    /// Packets and system calls that the client spared, by their names on the command line.
+    pub tricks: Vec<String>,
+    /// What computed the client's key exchanges: `aws-lc`, or `batch` for several connections together.
+    pub crypto: String,
     /// The time that was counted.
     pub duration_s: f64,
     /// `planned`, `interrupted`, `gave_up` or `target_lost`.
@@ -290,6 +294,8 @@ impl RunResult {
             connections: plan.connections,
             shards: plan.shards,
             burst: plan.burst,
+            tricks: plan.tricks.names().into_iter().map(str::to_owned).collect(),
+            crypto: plan.tls.crypto_text().to_owned(),
             duration_s: rounded(record.wall.as_secs_f64()),
             ended: outcome.ending.name().to_owned(),
             handshakes,

@@ -25,9 +25,18 @@ pub fn opening(plan: &Plan, outcome: &Outcome) -> String {
     format!("\n{}\n", plan.describe(outcome.address).replacen("measuring", "measured", 1))
 }
 
+/// What the client did otherwise than a plain one would.
+#[must_use]
+pub fn configuration(plan: &Plan) -> String {
+    let names = plan.tricks.names();
+    let tricks = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+    format!("  tricks         {tricks}\n  crypto         {}", plan.tls.crypto_text())
+}
+
 fn write(out: &mut String, plan: &Plan, outcome: &Outcome) -> std::fmt::Result {
     let record = &outcome.record;
     writeln!(out, "{}", opening(plan, outcome))?;
+    writeln!(out, "{}\n", configuration(plan))?;
     writeln!(out, "  handshakes/s   {:>12}", grouped_rate(rate(outcome)))?;
     writeln!(out, "  handshakes     {:>12}   in {}", grouped(record.handshakes()), Human(record.wall))?;
     writeln!(out, "  errors         {:>12}", grouped(record.failures()))?;

@@ -48,6 +48,9 @@ pub struct Config {
     pub accepts_per_turn: usize,
     /// See [`Limits::connections_per_shard`](crate::Limits::connections_per_shard).
     pub connections_max: usize,
+    /// Whether the ACK of a server's SYN waits for the first data of a connection made here and goes with it (Linux:
+    /// `TCP_QUICKACK` off). On by default; right for whoever speaks first.
+    pub ack_with_data: bool,
 }
 
 impl Config {
@@ -55,7 +58,12 @@ impl Config {
     #[must_use]
     pub fn new(listeners: Vec<Listener>) -> Self {
         let limits = Limits::default();
-        Self { listeners, accepts_per_turn: limits.accepts_per_turn, connections_max: limits.connections_per_shard }
+        Self {
+            listeners,
+            accepts_per_turn: limits.accepts_per_turn,
+            connections_max: limits.connections_per_shard,
+            ack_with_data: true,
+        }
     }
 }
 
@@ -125,6 +133,7 @@ pub struct Tcp {
     accepting: bool,
     accepts_per_turn: usize,
     connections_max: usize,
+    ack_with_data: bool,
     /// Given up for a moment to shed a connection when descriptors run out.
     spare: Option<OwnedFd>,
     accept_rests_until: Option<Instant64>,
@@ -160,6 +169,7 @@ impl Tcp {
             accepting: true,
             accepts_per_turn: config.accepts_per_turn,
             connections_max: config.connections_max,
+            ack_with_data: config.ack_with_data,
             spare,
             accept_rests_until: None,
             counters: TransportCounters::default(),
@@ -437,8 +447,9 @@ impl Transport for Tcp {
         socket.set_tcp_nodelay(true)?;
         #[cfg(target_os = "linux")]
         {
-            // The ACK of the SYN-ACK then rides on the first data.
-            rustix::net::sockopt::set_tcp_quickack(&socket, false)?;
+            if self.ack_with_data {
+                rustix::net::sockopt::set_tcp_quickack(&socket, false)?;
+            }
             if from.is_some() {
                 sockopt::set_bind_address_no_port(&socket)?;
             }

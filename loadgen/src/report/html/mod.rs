@@ -76,7 +76,14 @@ fn write_page(out: &mut String, opening: &str, rounds: &[Round<'_>], notes: &[St
     errors(out, &all)?;
     mix(out, &all)?;
     writeln!(out, "<h2>Where it was measured</h2>\n<table class=\"facts\">")?;
-    for (name, text) in [("Command", &*first.command), ("Machine", &first.machine), ("Written by", VERSION)] {
+    let tricks = if first.tricks.is_empty() { "none".to_owned() } else { first.tricks.join(", ") };
+    for (name, text) in [
+        ("Command", &*first.command),
+        ("Client's tricks", &tricks),
+        ("Client's crypto", &first.crypto),
+        ("Machine", &first.machine),
+        ("Written by", VERSION),
+    ] {
         writeln!(out, "<tr><th>{name}</th><td><code>{}</code></td></tr>", escape(text))?;
     }
     if let Some(server) = &first.server {
