@@ -26,7 +26,7 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 /// A target that failed everything for this long before the end was lost.
 const LOST_AFTER: Duration = Duration::from_secs(1);
 /// How late this generator may be at its 99th percentile: this, or this share of the latency's if that is more.
-pub(crate) const LATENESS_MAX: Duration = Duration::from_millis(1);
+const LATENESS_MAX: Duration = Duration::from_millis(1);
 pub(crate) const LATENESS_SHARE_MAX: f64 = 0.1;
 
 /// Why a run ended.

@@ -19,7 +19,8 @@ pub enum Observation {
     Met,
     /// It was missed.
     Missed,
-    /// The generator did not keep up with its own schedule, so nothing is known about the server.
+    /// It was missed while the generator did not keep up with its own schedule, so that nothing is known about the
+    /// server.
     GeneratorLate,
     /// The person ended it.
     Interrupted,
@@ -126,7 +127,7 @@ pub enum Found {
 /// # Errors
 /// A probe could not be made.
 pub fn knee<P: Probe>(probe: &mut P, bounds: &Bounds) -> Result<Found, P::Error> {
-    let mut search = Search { probe, bounds, left: bounds.probes_max, held: None, late_at: None };
+    let mut search = Search { probe, bounds, left: bounds.probes_max, held: None, late_at: None, late: 0 };
     let (Ok(found) | Err(found)) = search.run()?;
     Ok(match (found, search.late_at) {
         // What was missed there says nothing about the server.
@@ -145,6 +146,8 @@ struct Search<'a, P> {
     held: Option<f64>,
     /// The lowest rate that was missed because the generator was late.
     late_at: Option<f64>,
+    /// Probes in which it was.
+    late: u32,
 }
 
 /// The inner error is an end before the knee is known.
@@ -258,7 +261,7 @@ impl<P: Probe> Search<'_, P> {
 
     fn confirmed(&mut self, rate: f64) -> Ended<bool, P::Error> {
         for _ in 0..self.bounds.confirmations {
-            if !go_on!(self.ask(rate, Step::Confirm)) {
+            if !go_on!(self.ask_unless_late(rate)) {
                 self.held = None;
                 return Ok(Ok(false));
             }
@@ -268,11 +271,18 @@ impl<P: Probe> Search<'_, P> {
 
     /// Whether a rate above a miss holds, in one probe.
     fn asked_again(&mut self, rate: f64) -> Ended<bool, P::Error> {
-        let met = go_on!(self.ask(rate, Step::Confirm));
+        let met = go_on!(self.ask_unless_late(rate));
         if met {
             self.held = Some(rate);
         }
         Ok(Ok(met))
+    }
+
+    /// One probe, or a second one when the generator was late in the first: that says nothing of the server.
+    fn ask_unless_late(&mut self, rate: f64) -> Ended<bool, P::Error> {
+        let late = self.late;
+        let met = go_on!(self.ask(rate, Step::Confirm));
+        Ok(Ok(met || (self.late > late && go_on!(self.ask(rate, Step::Repeat)))))
     }
 
     fn ask(&mut self, rate: f64, step: Step) -> Ended<bool, P::Error> {
@@ -284,6 +294,7 @@ impl<P: Probe> Search<'_, P> {
             Observation::Met => Ok(true),
             Observation::Missed => Ok(false),
             Observation::GeneratorLate => {
+                self.late += 1;
                 self.late_at = Some(self.late_at.map_or(rate, |at| at.min(rate)));
                 Ok(false)
             }
@@ -464,6 +475,31 @@ mod tests {
         assert!(matches!(knee, Found::Knee { rate, .. } if rate < 1500.0), "{knee:?}");
         let interrupted = scripted(vec![(0.0, Observation::Interrupted)]);
         assert_eq!(interrupted, Found::Unfinished { held: None });
+    }
+
+    /// Capacity 2000, and a generator that is late in every probe of a list of them, by number.
+    struct Stumbling(u32, fn(u32) -> bool);
+
+    impl Probe for Stumbling {
+        type Error = Infallible;
+
+        fn probe(&mut self, rate: f64, _: Step) -> Result<Observation, Infallible> {
+            self.0 += 1;
+            Ok(match () {
+                () if self.1(self.0) => Observation::GeneratorLate,
+                () if rate < 2000.0 => Observation::Met,
+                () => Observation::Missed,
+            })
+        }
+    }
+
+    #[test]
+    fn a_generator_that_is_late_now_and_then_is_asked_again_and_costs_no_answer() {
+        for late in [|n: u32| n % 3 == 0, |n: u32| n % 5 == 1, |n: u32| n == 13 || n == 15] {
+            let Ok(found) = knee(&mut Stumbling(0, late), &Bounds::default());
+            let near = |rate: f64| (1960.0..2000.0).contains(&rate);
+            assert!(matches!(found, Found::Knee { rate, missed } if near(rate) && missed >= 2000.0), "{found:?}");
+        }
     }
 
     /// Holds once everywhere and never again.

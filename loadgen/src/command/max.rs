@@ -14,7 +14,7 @@ use crate::output::emit;
 use crate::plan::Plan;
 use crate::progress::say;
 use crate::report::{self, RunResult, SCHEMA, grouped_rate};
-use crate::run::{LATENESS_MAX, LATENESS_SHARE_MAX};
+use crate::run::LATENESS_SHARE_MAX;
 use crate::search::{self, Bounds, Found, Observation, Probe, Step};
 use crate::slo::{Miss, Readings, Slo};
 use crate::{Args, Outcome};
@@ -120,10 +120,16 @@ impl Readings for Seen<'_> {
 }
 
 impl Server<'_> {
-    /// Lateness is a part of the latency, so what decides about a probe is how it compares with the limit on that.
-    fn lateness_max(&self) -> Duration {
-        let tolerable = self.slo.latency().map_or(Duration::ZERO, |(_, below)| below.mul_f64(LATENESS_SHARE_MAX));
-        self.load.max_lateness.unwrap_or_else(|| tolerable.max(LATENESS_MAX))
+    /// Whether a miss may be the generator's own: by what was asked for, or else when its lateness is more than a tenth
+    /// of the objective's latency and of the one that was measured. Lateness is a part of the latency, so an objective
+    /// that is met was met in spite of it, and an answer that is far too late is not late because of it.
+    fn spoilt(&self, outcome: &Outcome, met: bool) -> bool {
+        if outcome.record.failures_of_ours() > 0 {
+            return true;
+        }
+        let Some(lateness) = outcome.lateness.filter(|_| !met) else { return false };
+        let objective = self.slo.latency().map_or(Duration::ZERO, |(_, below)| below.mul_f64(LATENESS_SHARE_MAX));
+        lateness.p99 > if self.load.max_lateness.is_some() { lateness.bound } else { lateness.bound.max(objective) }
     }
 }
 
@@ -135,37 +141,39 @@ impl Probe for Server<'_> {
         (args.rate, args.quiet) = (Some(rate), true);
         // Another schedule each time: the result must not hang on one.
         args.seed = args.seed.wrapping_add(self.probes.len() as u64);
-        args.max_lateness = Some(self.lateness_max());
         let plan = Plan::new(args)?;
         let outcome = crate::run(&plan, self.interrupted)?;
         let checked = self.slo.check(&Seen(&outcome));
+        let spoilt = self.spoilt(&outcome, checked.is_ok());
         let interrupted = self.interrupted.load(Ordering::Relaxed);
         if !self.load.quiet {
-            say(&line(rate, step, &outcome, &checked));
+            say(&line(rate, step, &outcome, &checked, spoilt));
         }
         self.probes.push(Probed {
             step: step.to_string(),
             rate,
-            met: checked.is_ok(),
+            met: checked.is_ok() && !spoilt,
             miss: checked.err().map(|m| m.to_string()),
-            valid: outcome.is_valid(),
+            valid: !spoilt,
             run: RunResult::of(&plan, &outcome),
         });
         Ok(match checked {
             _ if interrupted => Observation::Interrupted,
-            _ if !outcome.is_valid() => Observation::GeneratorLate,
+            _ if spoilt => Observation::GeneratorLate,
             Ok(()) => Observation::Met,
             Err(_) => Observation::Missed,
         })
     }
 }
 
-fn line(rate: f64, step: Step, outcome: &Outcome, checked: &Result<(), Miss>) -> String {
+fn line(rate: f64, step: Step, outcome: &Outcome, checked: &Result<(), Miss>, spoilt: bool) -> String {
     let p99 = outcome.record.total.quantile(0.99).map_or_else(|| "-".to_owned(), |d| Human(d).to_string());
     let seconds = outcome.record.wall.as_secs_f64();
     let done = if seconds > 0.0 { outcome.record.handshakes() as f64 / seconds } else { 0.0 };
+    let late = || outcome.lateness.map_or_else(|| "-".to_owned(), |l| Human(l.p99).to_string());
     let verdict = match checked {
-        _ if !outcome.is_valid() => "invalid: the generator was the limit".to_owned(),
+        _ if outcome.record.failures_of_ours() > 0 => "invalid: this machine was the limit".to_owned(),
+        Err(_) if spoilt => format!("invalid: the generator was late, p99 {}", late()),
         Ok(()) => "met".to_owned(),
         Err(miss) => format!("missed: {miss}"),
     };
@@ -235,6 +243,9 @@ fn report(slo: &Slo, found: Found, probes: Vec<Probed>) -> Report {
     Report { schema: SCHEMA, kind: "max", slo: slo.to_string(), found: name, rate, missed, probes }
 }
 
+const REMEDY: &str =
+    "give it cores of its own (--shards, --pin-client), a quieter machine, or allow more with --max-lateness";
+
 fn sentence(slo: &Slo, found: Found) -> String {
     let held =
         |held: Option<f64>| held.map_or_else(|| "none held".to_owned(), |r| format!("{}/s held", grouped_rate(r)));
@@ -251,11 +262,15 @@ fn sentence(slo: &Slo, found: Found) -> String {
             )
         }
         Found::BelowMin { rate } => format!("\n  not even {rate} handshakes/s keep to {slo}\n"),
-        Found::GeneratorLimit { held: h, rate } => format!(
-            "\n  the generator, not the server, was the limit at {} handshakes/s; {}; give it more --shards and cores of \
-             its own, a quieter machine, or allow more with --max-lateness\n",
-            grouped_rate(rate),
-            held(h)
+        Found::GeneratorLimit { held: Some(held), rate } => format!(
+            "\n  {} handshakes/s keep to {slo}; whether more do is unknown, as at {}/s the generator, not the server, was \
+             the limit, twice; {REMEDY}\n",
+            grouped_rate(held),
+            grouped_rate(rate)
+        ),
+        Found::GeneratorLimit { held: None, rate } => format!(
+            "\n  no answer: the generator, not the server, was the limit down to {} handshakes/s; {REMEDY}\n",
+            grouped_rate(rate)
         ),
         Found::Unfinished { held: h } => {
             format!("\n  the search was ended before its answer; {}, unconfirmed\n", held(h))
