@@ -47,6 +47,15 @@ impl FromStr for Sources {
     }
 }
 
+/// Local ports that the system gives to connections from one address to one server; `None` where it does not say.
+#[must_use]
+pub fn ports() -> Option<u32> {
+    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
+    let mut ends = range.split_ascii_whitespace().map_while(|end| end.parse::<u32>().ok());
+    let (first, last) = (ends.next()?, ends.next()?);
+    (last.checked_sub(first)?).checked_add(1)
+}
+
 /// Up to `room` addresses of the network whose last `bits` are free, and whether there are more. The first and the last
 /// of an IPv4 network belong to no host.
 fn hosts(address: IpAddr, bits: u32, room: usize) -> (Vec<IpAddr>, bool) {

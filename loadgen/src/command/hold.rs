@@ -17,8 +17,10 @@ use crate::output::emit;
 use crate::plan::{Extent, Plan, Then};
 use crate::progress::{Progress, Status, View, say};
 use crate::report::{self, RunResult, SCHEMA, grouped};
+use crate::run::Ending;
 use crate::server_side::{self, Sample};
-use crate::{Args, Outcome, run};
+
+use crate::{Args, Outcome, run, source};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -116,6 +118,9 @@ pub(super) fn execute(args: HoldArgs, interrupted: &Arc<AtomicBool>) -> Result<u
     load.connections = Some(load.connections.unwrap_or(CONNECTIONS_DEFAULT));
     let plan = Plan::new(load)?;
     args.files.claim()?;
+    if let Some(warning) = crowded(&plan, source::ports()).filter(|_| !plan.quiet) {
+        say(&warning);
+    }
     // The built-in engine shares our process, so that its memory cannot be told from ours.
     let server = plan.server_cpu.clone();
     let mut watcher = Watcher {
@@ -136,8 +141,29 @@ pub(super) fn execute(args: HoldArgs, interrupted: &Arc<AtomicBool>) -> Result<u
     if let Some(complaint) = report::complaint(&outcome) {
         say(&format!("handfast-load: {complaint}"));
     }
+    if outcome.ending == Ending::Planned && report.established + outcome.record.failures() < u64::from(plan.connections)
+    {
+        say(
+            "handfast-load: not all connections were up when the time was over: allow more with --duration, which has to \
+             hold both the coming up and the idling",
+        );
+    }
     let all_survived = report.held == u64::from(plan.connections);
     Ok(outcome.exit_status().max(u8::from(!all_survived)))
+}
+
+/// What to do against a crowd of connections from one address. Linux looks for a free local port one by one, the even
+/// ones first; when those are taken, each further connection costs milliseconds.
+fn crowded(plan: &Plan, ports: Option<u32>) -> Option<String> {
+    let addresses = u32::try_from(plan.sources.len().max(1)).unwrap_or(u32::MAX);
+    let (each, quick) = (plan.connections.div_ceil(addresses), ports? / 2);
+    (each > quick).then(|| {
+        let (each, quick) = (grouped(u64::from(each)), grouped(u64::from(quick)));
+        format!(
+            "{each} connections from one address: beyond {quick} they come up slowly, as the system searches long for a \
+             free port; --source with more addresses (127.0.0.0/28 for a server on this machine) avoids that"
+        )
+    })
 }
 
 fn report_of(plan: &Plan, outcome: &Outcome, watcher: &Watcher<'_>) -> Report {
@@ -162,7 +188,8 @@ fn report_of(plan: &Plan, outcome: &Outcome, watcher: &Watcher<'_>) -> Report {
         schema: SCHEMA,
         kind: "hold",
         wanted: plan.connections,
-        established: outcome.record.handshakes(),
+        // Some may have come up while the run ended.
+        established: outcome.handshakes_all,
         held,
         lost: outcome.record.lost,
         idle_s: idle.map(|d| d.as_secs_f64()),
@@ -204,4 +231,22 @@ fn table(plan: &Plan, outcome: &Outcome, report: &Report) -> String {
         memory(report.client_resident_bytes_per_connection)
     );
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[test]
+    fn a_crowd_from_one_address_is_told_to_spread() {
+        let warning = |args: &[&str]| {
+            let args = [&["handfast-load", "127.0.0.1:1", "--shards", "1"], args].concat();
+            crowded(&Plan::new(Args::try_parse_from(args).unwrap()).unwrap(), Some(100))
+        };
+        assert_eq!(warning(&["--connections", "50"]), None);
+        assert!(warning(&["--connections", "51"]).unwrap().contains("--source"));
+        assert_eq!(warning(&["--connections", "100", "--source", "127.0.0.1,127.0.0.2"]), None);
+    }
 }
