@@ -17,6 +17,8 @@ use crate::series::Point;
 
 /// Points of a chart. Met: the oldest goes.
 const POINTS_MAX: usize = 300;
+/// Rows of what is measured. Met: the rest of it is cut off.
+const OPENING_ROWS_MAX: usize = 4;
 
 /// What is known of a run that goes on.
 #[derive(Debug, Default)]
@@ -56,15 +58,25 @@ impl Board {
     }
 
     pub(super) fn draw(&self, frame: &mut Frame<'_>) {
-        let rows = [Constraint::Length(2), Constraint::Length(5), Constraint::Fill(1), Constraint::Length(1)];
+        let width = usize::from(frame.area().width).max(1);
+        // Words do not fill a line to its end.
+        let opening = self.opening.len().div_ceil(width.saturating_sub(10).max(1)).clamp(2, OPENING_ROWS_MAX);
+        let rows = [
+            Constraint::Length(u16::try_from(opening).unwrap_or(2)),
+            Constraint::Length(5),
+            Constraint::Fill(1),
+            Constraint::Length(1),
+        ];
         let [head, figures, charts, foot] = Layout::vertical(rows).areas(frame.area());
         frame.render_widget(Paragraph::new(self.opening.as_str()).wrap(Wrap { trim: true }), head);
         frame.render_widget(Paragraph::new(self.figures()).block(Block::bordered()), figures);
         let [left, right] = Layout::horizontal([Constraint::Fill(1), Constraint::Fill(1)]).areas(charts);
         let rate = [(Color::Cyan, &self.rates)];
         draw_chart(frame, left, " handshakes per second ", &rate, grouped_rate);
-        let latency = [(Color::Yellow, &self.p99), (Color::Green, &self.p50)];
-        draw_chart(frame, right, " latency, p99 above p50 (ms) ", &latency, |v| format!("{v:.1}"));
+        let latency = [(Color::Magenta, &self.p99), (Color::Green, &self.p50)];
+        draw_chart(frame, right, " latency, p99 above p50 (ms) ", &latency, |v| {
+            if v < 10.0 { format!("{v:.1}") } else { format!("{v:.0}") }
+        });
         let text = if self.ending {
             " ending: waits for handshakes under way; q or Ctrl-C again ends at once"
         } else {
@@ -110,6 +122,12 @@ fn push(line: &mut VecDeque<(f64, f64)>, point: (f64, f64)) {
     line.push_back(point);
 }
 
+/// The smallest round number that is not below `value`, of those whose half is round too.
+fn round_above(value: f64) -> f64 {
+    let unit = 10.0_f64.powf(value.max(1e-3).log10().floor());
+    [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0].map(|n| n * unit).into_iter().find(|n| *n >= value).unwrap_or(10.0 * unit)
+}
+
 fn draw_chart(
     frame: &mut Frame<'_>,
     area: Rect,
@@ -124,7 +142,7 @@ fn draw_chart(
         frame.render_widget(block, area);
         return;
     };
-    let top = all().map(|(_, y)| *y).fold(0.0, f64::max).max(1e-9) * 1.1;
+    let top = round_above(all().map(|(_, y)| *y).fold(0.0, f64::max) * 1.05);
     let points: Vec<Vec<(f64, f64)>> = lines.iter().map(|(_, line)| line.iter().copied().collect()).collect();
     let datasets = lines.iter().zip(&points).map(|((color, _), points)| {
         Dataset::default()
@@ -201,6 +219,23 @@ mod tests {
                 drawn(&board, width, height);
             }
         }
+    }
+
+    #[test]
+    fn a_chart_ends_at_a_round_number() {
+        assert_eq!(
+            [0.9, 1.0, 968.0, 159.9, 61.0, 8.1].map(round_above),
+            [0.9_f64.ceil(), 1.0, 1000.0, 200.0, 80.0, 10.0]
+        );
+        assert!(round_above(0.0) > 0.0);
+        assert!(drawn(&busy(), 100, 30).contains("10,000"));
+    }
+
+    #[test]
+    fn a_narrow_terminal_still_shows_all_that_is_measured() {
+        let mut board = busy();
+        board.begins(format!("measuring {}the end", "some more words ".repeat(13)));
+        assert!(drawn(&board, 80, 24).contains("the end"));
     }
 
     #[test]
