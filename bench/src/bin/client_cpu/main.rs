@@ -1,6 +1,9 @@
 //! What a handshake costs the load generator, beside what it costs the server and another client.
 //!
-//! `cargo run --release -p handfast-bench --bin client_cpu`
+//! `cargo run --release -p handfast-bench --bin client_cpu`, and with `-- --shards 2` what a second client thread adds
+//! to that.
+
+mod shards;
 
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
@@ -16,6 +19,9 @@ use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 ///
 /// The server is a plain tokio-rustls acceptor on core 0, the clients run on core 1, one after the other in each round,
 /// and take turns in going first. X25519, ECDSA P-256, 2 tickets; nobody verifies the certificate.
+///
+/// With --shards N instead: `handfast-load` with N client threads against one, in an open loop of the same rate. All of
+/// them are on core 1, so that the cores and their caches are the same, and what differs is what threads share.
 #[derive(Debug, Parser)]
 struct Args {
     /// Rounds
@@ -27,6 +33,16 @@ struct Args {
     /// Connections of `handfast-load` at a time; s_time has one
     #[arg(long, default_value_t = 64)]
     connections: usize,
+    /// Compare so many client threads with one
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=64))]
+    shards: Option<u32>,
+    /// Handshakes per second of that comparison, over all client threads; well below what one of them can make
+    #[arg(long, value_name = "R", default_value_t = 3000, requires = "shards")]
+    rate: u32,
+    /// Count instructions with valgrind instead of time, in that comparison: each round makes 2,000 handshakes and 500,
+    /// and the difference is what 1,500 take
+    #[arg(long, requires = "shards")]
+    instructions: bool,
     /// Further options of `handfast-load`, such as --burst
     #[arg(last = true)]
     options: Vec<String>,
@@ -58,6 +74,9 @@ fn run(args: &Args) -> Result<(), RunError> {
     let server = Server::start(&bin.join("peer_tokio_rustls"), &server)?;
     // What is started from here on runs there, too.
     pin_to(1).map_err(|e| RunError::Io("core 1".into(), e))?;
+    if let Some(shards) = args.shards {
+        return shards::compare(args, shards, &bin, &server);
+    }
     let [mut ours, mut theirs] = [Measured::default(), Measured::default()];
     for round in 0..args.rounds {
         for i in [round % 2, (round + 1) % 2] {
