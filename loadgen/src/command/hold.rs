@@ -26,7 +26,7 @@ pub(super) const EXAMPLES: &str = "\
 Examples:
   handfast-load hold localhost:8443 --connections 5000 --duration 60s --server-pid 1
       Five thousand idle connections for a minute, and what each takes on the server.
-  handfast-load hold localhost:8443 --connections 18000 --source 127.0.0.0/24 --hdr 1.hdr
+  handfast-load hold localhost:8443 --connections 18000 --source 127.0.0.0/24 --duration 60s --hdr 1.hdr
       From many addresses, so that local ports do not run out; the log of several such processes is for `merge`.";
 
 /// The options of `hold`.
@@ -201,7 +201,7 @@ fn report_of(plan: &Plan, outcome: &Outcome, watcher: &Watcher<'_>) -> Report {
 }
 
 fn table(plan: &Plan, outcome: &Outcome, report: &Report) -> String {
-    let mut out = report::opening(plan, outcome);
+    let mut out = format!("{}\n{}\n", report::opening(plan, outcome), report::configuration(plan));
     let memory = |bytes: Option<f64>| bytes.map_or_else(|| "unknown".to_owned(), binary);
     let cpu =
         report.server_cpu_us_per_connection_second.map_or_else(|| "unknown".to_owned(), |us| format!("{us:.2} µs"));

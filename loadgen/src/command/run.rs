@@ -66,7 +66,10 @@ pub(super) fn execute(args: RunArgs, interrupted: &Arc<AtomicBool>) -> Result<u8
         (true, 1) => report::line(&last.result),
         (true, _) => report::line(&Rounds::of(results())),
         (false, 1) => report::table(&plan, &last.outcome),
-        (false, _) => format!("{}{}", report::opening(&plan, &last.outcome), Rounds::of(results()).table()),
+        (false, _) => {
+            let opening = report::opening(&plan, &last.outcome);
+            format!("{opening}\n{}\n{}", report::configuration(&plan), Rounds::of(results()).table())
+        }
     };
     // Files come first: what reads stdout may look for them.
     args.files.write(&plan, &rounds)?;
