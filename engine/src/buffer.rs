@@ -8,7 +8,7 @@ const KEEP_BYTES: usize = 1024;
 /// Bytes that come in at the back and go out at the front.
 #[derive(Debug, Default)]
 pub(crate) struct Buffer {
-    pub(crate) bytes: Vec<u8>,
+    bytes: Vec<u8>,
     start: usize,
 }
 
@@ -23,6 +23,18 @@ impl Buffer {
 
     pub(crate) fn front(&self) -> &[u8] {
         &self.bytes[self.start..]
+    }
+
+    /// Where bytes are appended, and nothing else is done.
+    ///
+    /// What went out at the front gives its room back first, as soon as it is no less than what is left and has to be
+    /// moved: so a buffer that is never empty costs one more copy at most, and holds twice what it should at most.
+    pub(crate) fn back(&mut self) -> &mut Vec<u8> {
+        if self.start >= KEEP_BYTES && self.start >= self.len() {
+            self.bytes.drain(..self.start);
+            self.start = 0;
+        }
+        &mut self.bytes
     }
 
     /// Takes everything out.
@@ -60,5 +72,24 @@ mod tests {
         let mut large = Buffer::new(vec![1; KEEP_BYTES + 1]);
         large.consume(KEEP_BYTES + 1);
         assert_eq!(large.bytes.capacity(), 0);
+    }
+
+    #[test]
+    fn a_buffer_that_is_never_empty_stays_small_and_keeps_the_order() {
+        let mut buffer = Buffer::default();
+        let (mut came, mut went) = (0_u64, 0_u64);
+        while went < 100 << 20 {
+            while buffer.len() < 64 * 1024 {
+                buffer.back().extend_from_slice(&came.to_be_bytes());
+                came += 8;
+            }
+            while buffer.len() > 32 * 1024 {
+                let front = buffer.front()[..8].try_into().unwrap();
+                assert_eq!(u64::from_be_bytes(front), went);
+                buffer.consume(8);
+                went += 8;
+            }
+            assert!(buffer.bytes.capacity() <= 256 * 1024, "{} bytes for 64 KiB", buffer.bytes.capacity());
+        }
     }
 }

@@ -159,7 +159,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin, C: Unbuffered> TlsStream<IO, C> {
             self.ended = Some(Ended::Truncated);
             return Poll::Ready(Ok(()));
         }
-        match self.session.receive(read.filled_mut(), &mut self.received.bytes, &mut self.unsent.bytes) {
+        match self.session.receive(read.filled_mut(), self.received.back(), self.unsent.back()) {
             Ok(received) if received.peer_closed => self.ended = Some(Ended::Clean),
             Ok(_) => {}
             Err(e) => self.ended = Some(Ended::Faulty(e)),
@@ -218,7 +218,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin, C: Unbuffered> TlsStream<IO, C> {
         }
         ready!(self.poll_push_out(cx))?;
         let plain = gather(bufs);
-        self.session.send(&plain, &mut self.unsent.bytes).map_err(io::Error::other)?;
+        self.session.send(&plain, self.unsent.back()).map_err(io::Error::other)?;
         // They are taken now, whether or not they have left.
         match self.poll_push(cx) {
             Poll::Ready(Err(e)) => Poll::Ready(Err(e)),
@@ -280,7 +280,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin, C: Unbuffered> AsyncWrite for TlsStream
             this.closed = true;
             // After a fault the alert was our last word.
             if !matches!(this.ended, Some(Ended::Faulty(_))) {
-                this.session.close(&mut this.unsent.bytes).map_err(io::Error::other)?;
+                this.session.close(this.unsent.back()).map_err(io::Error::other)?;
             }
         }
         ready!(this.poll_push_out(cx))?;

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use handfast::Stream;
@@ -13,7 +13,7 @@ use handfast::shard::Control;
 use handfast_tests::client::{Options, Tls};
 use handfast_tests::records::Sealer;
 use handfast_tests::world::{Peer, World};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::setup::{closing, serving};
 
@@ -192,6 +192,47 @@ pub(crate) fn a_worker_that_does_not_read_is_not_read_for<W: World>() {
     });
     assert_eq!(got, b"50000");
     client.peer.shutdown();
+    world.until_empty();
+}
+
+pub(crate) fn a_worker_that_never_catches_up_costs_no_more_memory_with_time<W: World>() {
+    const TOTAL: usize = 8 << 20;
+    const CHUNK: usize = 16 * 1024;
+    let allowed = Arc::new(AtomicUsize::new(0));
+    let taken = Arc::new(AtomicUsize::new(0));
+    let (gate, counter) = (Arc::clone(&allowed), Arc::clone(&taken));
+    let (config, options) = serving(|p| {
+        p.serve(move |mut stream: Stream| {
+            let (gate, counter) = (Arc::clone(&gate), Arc::clone(&counter));
+            async move {
+                let local = stream.local();
+                let mut chunk = vec![0; CHUNK];
+                loop {
+                    while counter.load(Ordering::Relaxed) == gate.load(Ordering::Relaxed) {
+                        local.sleep(Duration::from_millis(1)).await;
+                    }
+                    if stream.read_exact(&mut chunk).await.is_err() {
+                        return;
+                    }
+                    counter.fetch_add(CHUNK, Ordering::Relaxed);
+                }
+            }
+        })
+    });
+    let mut world = W::new(config);
+    let mut client = handshake(&mut world, &options, 1);
+    let memory = allocation_counter::measure(|| {
+        // So that something is left whenever the worker has read.
+        client.send(&[7; 2 * CHUNK]);
+        for _ in 0..TOTAL / CHUNK {
+            client.send(&[7; CHUNK]);
+            world.turn();
+            let now = allowed.fetch_add(CHUNK, Ordering::Relaxed) + CHUNK;
+            world.until("the worker has read some", |_| taken.load(Ordering::Relaxed) == now);
+        }
+    });
+    assert!(memory.bytes_max < TOTAL as u64 / 4, "{memory:?} for {TOTAL} bytes that went through");
+    client.peer.reset();
     world.until_empty();
 }
 

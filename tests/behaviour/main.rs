@@ -110,6 +110,7 @@ behaviours! {
         a_full_shard_and_a_full_turn_leave_connections_waiting,
         a_turn_reads_so_much_of_one_connection,
         a_worker_that_does_not_read_is_not_read_for,
+        a_worker_that_never_catches_up_costs_no_more_memory_with_time,
         a_reader_that_stopped_is_given_up,
         a_worker_that_left_waits_for_its_reader_so_long,
         a_connection_on_which_nothing_moves_is_ended,

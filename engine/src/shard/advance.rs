@@ -342,7 +342,7 @@ pub(super) fn send<T: Transport>(
     let waits = slot.unsent.len() > 0;
     let sent = if waits { Ok(0) } else { transport.send(id, &[IoSlice::new(out)], push) };
     if let Ok(sent) = sent {
-        slot.unsent.bytes.extend_from_slice(&out[sent..]);
+        slot.unsent.back().extend_from_slice(&out[sent..]);
     }
     out.clear();
     sent.map(drop)

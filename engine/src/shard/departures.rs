@@ -65,7 +65,7 @@ impl<T: Transport> Shard<T> {
                 if waits || bytes.is_empty() { Ok(0) } else { self.transport.send(conn, &[IoSlice::new(bytes)], push) };
             match (sent, then) {
                 (Ok(sent), _) if sent < bytes.len() => {
-                    slot.unsent.bytes.extend_from_slice(&bytes[sent..]);
+                    slot.unsent.back().extend_from_slice(&bytes[sent..]);
                     if then == Then::Close { self.linger(conn, slot, now) } else { self.slots.put(conn, slot) }
                 }
                 (Ok(_), Then::Wait) => self.slots.put(conn, slot),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::mailbox::{Mailbox, Negotiated, Undelivered};
 use super::slots::{Conn, Slot};
 use super::{Destination, Shard};
+use crate::buffer::Buffer;
 use crate::error::Refusal;
 use crate::handshake::Finished;
 use crate::time::Instant64;
@@ -197,7 +198,7 @@ impl<T: Transport> Shard<T> {
             };
             let mut slot = Slot::new(Conn::Lingering { fin_sent: false });
             slot.ended = finished.end;
-            slot.unsent.bytes = unsent;
+            slot.unsent = Buffer::new(unsent);
             self.start_worker(id, slot, finished, &*worker, now);
         }
         // The rest is due at once, and no event will say so.

@@ -198,7 +198,7 @@ impl Stream {
         let mut taken = 0;
         for buf in bufs {
             let n = buf.len().min(room);
-            state.outbound.bytes.extend_from_slice(&buf[..n]);
+            state.outbound.back().extend_from_slice(&buf[..n]);
             taken += n;
             room -= n;
         }

@@ -30,7 +30,7 @@ impl<T: Transport> Shard<T> {
         } else if end {
             shared.end(Ended::Truncated);
         }
-        slot.unsent.bytes.append(&mut self.out);
+        slot.unsent.back().append(&mut self.out);
         let early = facts.early_data.clone().filter(EarlyData::is_replayable);
         if early.is_none() {
             self.set_timer(id, &mut slot, now + self.limits.idle_deadline);
@@ -222,7 +222,7 @@ fn send_all<T: Transport>(
     if slot.unsent.len() == 0 {
         return advance::send(transport, out, id, slot, push);
     }
-    slot.unsent.bytes.append(out);
+    slot.unsent.back().append(out);
     let sent = transport.send(id, &[std::io::IoSlice::new(slot.unsent.front())], push)?;
     slot.sent(sent);
     Ok(())
@@ -241,7 +241,7 @@ fn decrypt(streaming: &mut Streaming, end: bool, bytes: &mut [u8], out: &mut Vec
     let (reader, result) = {
         let mut state = lock(&streaming.shared.state);
         let before = state.inbound.len();
-        let result = streaming.session.receive(bytes, &mut state.inbound.bytes, out);
+        let result = streaming.session.receive(bytes, state.inbound.back(), out);
         if let (Some(early), Ok(received)) = (&streaming.early, &result) {
             // Before the worker can see what they tell of.
             early.more(received.early_data);
