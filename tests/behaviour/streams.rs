@@ -261,6 +261,41 @@ pub(crate) fn a_reader_that_pauses_gets_all_that_a_finished_worker_wrote<W: Worl
     world.until_empty();
 }
 
+pub(crate) fn a_half_close_loses_nothing_that_a_finished_worker_wrote<W: World>() {
+    // More than any socket's buffers hold.
+    const TOTAL: usize = 32 << 20;
+    let done = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&done);
+    let (mut config, options) = serving(|p| {
+        p.serve(move |mut stream: Stream| {
+            let flag = Arc::clone(&flag);
+            async move {
+                let _ = stream.write_all(&vec![7; TOTAL]).await;
+                flag.store(true, Ordering::Relaxed);
+            }
+        })
+    });
+    // The shard takes it all at once, so that our close_notify is written while the socket has taken little of it.
+    config.limits.stream_write_bytes = TOTAL;
+    let mut world = W::new(config);
+    let mut client = Tls::new(world.connect(), &options.config(), "localhost");
+    client.handshake(&mut world).expect("a handshake");
+    client.peer.pause(true);
+    world.until("the worker has left", |_| done.load(Ordering::Relaxed));
+    client.close();
+    client.peer.shutdown();
+    world.pass(std::time::Duration::from_millis(50));
+    assert_eq!(world.shard().connections(), 1, "it was ended with bytes unsent");
+    client.peer.pause(false);
+    let mut got = 0;
+    world.until("the rest of it", |_| {
+        got += client.recv().len();
+        client.peer.is_eof()
+    });
+    assert_eq!(got, TOTAL);
+    world.until_empty();
+}
+
 pub(crate) fn a_worker_sleeps_spawns_and_hears_of_a_drain<W: World>() {
     let (config, options) = serving(|p| {
         p.serve(|mut stream: Stream| async move {

@@ -199,20 +199,28 @@ impl<T: Transport> Shard<T> {
     /// Throws away what a connection that is closing still receives.
     fn discard(&mut self, id: ConnId) {
         let mut budget = self.limits.read_bytes_per_turn;
-        let gone = loop {
+        let broken = loop {
             match self.transport.recv(id, budget, |bytes| bytes.len()) {
-                Ok(Recv::Data(_, More::End) | Recv::Eof) | Err(_) => break true,
-                Ok(Recv::Data(_, More::No) | Recv::WouldBlock) => break false,
+                Ok(Recv::Data(_, More::End) | Recv::Eof) => break false,
+                Err(_) => break true,
+                Ok(Recv::Data(_, More::No) | Recv::WouldBlock) => return,
                 Ok(Recv::Data(n, More::Maybe)) => {
                     budget = budget.saturating_sub(n);
                     if budget == 0 {
-                        self.again.push(id);
-                        break false;
+                        return self.again.push(id);
                     }
                 }
             }
         };
-        if gone && let Some(slot) = self.slots.take(id) {
+        // A peer that has only ended its direction still reads: `linger` closes once all is sent.
+        if !broken
+            && let Some(slot) = self.slots.get_mut(id)
+            && slot.unsent.len() > 0
+        {
+            slot.ended = true;
+            return;
+        }
+        if let Some(slot) = self.slots.take(id) {
             self.close(id, slot, Close::Graceful);
         }
     }
