@@ -123,6 +123,8 @@ pub struct Tcp {
     events: mio::Events,
     waker: Arc<mio::Waker>,
     listeners: Vec<ListenerState>,
+    /// Where accepting begins: behind the listener that used the budget up.
+    first_listener: usize,
     conns: Slab<Conn>,
     /// Connections that the poller does not know yet.
     fresh: Vec<ConnId>,
@@ -161,6 +163,7 @@ impl Tcp {
             events: mio::Events::with_capacity(EVENTS_PER_POLL),
             waker,
             listeners: config.listeners.into_iter().map(|listener| ListenerState { listener, ready: false }).collect(),
+            first_listener: 0,
             conns: Slab::default(),
             fresh: Vec::new(),
             unheard: Vec::new(),
@@ -202,32 +205,53 @@ impl Tcp {
             return;
         }
         let mut budget = self.accepts_per_turn;
-        for i in 0..self.listeners.len() {
-            while self.listeners[i].ready && budget > 0 && self.conns.len() < self.connections_max {
-                budget -= 1;
-                match self.accept_one(i) {
-                    Ok(Some(conn)) => {
-                        let ready = Ready { accepted: true, readable: true, ..Ready::default() };
-                        events.push(Event { conn, ready });
-                    }
-                    Ok(None) => self.listeners[i].ready = false,
-                    Err(Errno::MFILE | Errno::NFILE) => self.shed(i),
-                    // The connection was gone before it was accepted; others may wait behind it.
-                    Err(Errno::CONNABORTED | Errno::INTR | Errno::PROTO) => self.counters.accepts_failed += 1,
-                    Err(_) => {
-                        self.counters.accepts_failed += 1;
-                        self.rest();
-                        return;
-                    }
-                }
-                if self.accept_rests_until.is_some() {
-                    return;
-                }
+        let (n, first) = (self.listeners.len(), self.first_listener);
+        for i in (0..n).map(|i| (first + i) % n) {
+            if !self.listeners[i].ready {
+                continue;
             }
+            if budget == 0 || self.conns.len() >= self.connections_max {
+                self.first_listener = i;
+                break;
+            }
+            self.accept_from(i, &mut budget, events);
+            if self.listeners[i].ready || self.accept_rests_until.is_some() {
+                // It has had its share: the others come before it next time.
+                self.first_listener = (i + 1) % n;
+                break;
+            }
+        }
+        if self.accept_rests_until.is_some() {
+            return;
         }
         let left = self.listeners.iter().any(|l| l.ready);
         self.counters.accept_budget_met += u64::from(left && budget == 0);
         self.counters.connections_full += u64::from(left && self.conns.len() >= self.connections_max);
+    }
+
+    /// Accepts until nothing is left, or no budget, no room or no descriptor.
+    fn accept_from(&mut self, listener: usize, budget: &mut usize, events: &mut Vec<Event>) {
+        while self.listeners[listener].ready
+            && *budget > 0
+            && self.conns.len() < self.connections_max
+            && self.accept_rests_until.is_none()
+        {
+            *budget -= 1;
+            match self.accept_one(listener) {
+                Ok(Some(conn)) => {
+                    let ready = Ready { accepted: true, readable: true, ..Ready::default() };
+                    events.push(Event { conn, ready });
+                }
+                Ok(None) => self.listeners[listener].ready = false,
+                Err(Errno::MFILE | Errno::NFILE) => self.shed(listener),
+                // The connection was gone before it was accepted; others may wait behind it.
+                Err(Errno::CONNABORTED | Errno::INTR | Errno::PROTO) => self.counters.accepts_failed += 1,
+                Err(_) => {
+                    self.counters.accepts_failed += 1;
+                    self.rest();
+                }
+            }
+        }
     }
 
     fn accept_one(&mut self, listener: usize) -> Result<Option<ConnId>, Errno> {
@@ -546,4 +570,41 @@ const fn token_of(id: ConnId) -> Token {
 #[allow(clippy::cast_possible_truncation, reason = "takes apart what token_of put together")]
 const fn conn_of(token: Token) -> ConnId {
     ConnId::new(token.0 as u32, (token.0 >> 32) as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::TcpStream;
+
+    use super::*;
+
+    fn listener() -> (Listener, SocketAddr) {
+        let any = Endpoint::from(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let listener = Listener::bind(&any, &ListenOptions::default(), 1).unwrap().remove(0);
+        let Endpoint::Tcp { addr, .. } = *listener.endpoint() else { unreachable!("asked for TCP") };
+        (listener, addr)
+    }
+
+    fn connect(to: SocketAddr) -> TcpStream {
+        let mut stream = TcpStream::connect(to).unwrap();
+        stream.write_all(b"x").unwrap();
+        stream
+    }
+
+    #[test]
+    fn a_listener_that_fills_every_turn_leaves_the_next_one_to_the_others() {
+        let ((busy, busy_addr), (quiet, quiet_addr)) = (listener(), listener());
+        let mut config = Config::new(vec![busy, quiet]);
+        config.accepts_per_turn = 2;
+        let mut tcp = Tcp::new(config).unwrap();
+        let _flood: Vec<_> = (0..8).map(|_| connect(busy_addr)).collect();
+        let one = connect(quiet_addr);
+        let from = Some(PeerAddr::Ip(one.local_addr().unwrap()));
+        let mut events = Vec::new();
+        while events.len() < 4 {
+            tcp.poll(None, &mut events).unwrap();
+        }
+        assert!(events.iter().any(|e| tcp.peer(e.conn) == from), "it was not among the first: {events:?}");
+    }
 }
