@@ -130,7 +130,8 @@ counters! {
     close_waited_out,
     /// Connections that met [`Limits::idle_deadline`](crate::Limits::idle_deadline).
     idled_out,
-    /// Connections that met [`Limits::control_records`](crate::Limits::control_records).
+    /// Connections that met [`Limits::control_records`](crate::Limits::control_records), or sent more than 4 KiB of a
+    /// handshake message after the handshake and not its end.
     control_floods,
     /// Times that accepting was stopped because no worker had room.
     accept_pauses,

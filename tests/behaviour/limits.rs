@@ -415,6 +415,30 @@ pub(crate) fn empty_records_and_warnings_are_cut_off<W: World>() {
     assert!(taken <= 2, "{taken} renegotiations were taken");
 }
 
+pub(crate) fn half_a_message_after_the_handshake_is_kept_up_to_a_bound<W: World>() {
+    const HANDSHAKE: u8 = 22;
+    // A KeyUpdate, and a ClientHello that would renegotiate; both say that 65535 bytes follow.
+    for (tls13, message) in [(true, 24), (false, 1)] {
+        let (mut world, mut sealer) = with_sealer::<W>(tls13, |_| {});
+        let mut content = vec![0; 8192];
+        content[..4].copy_from_slice(&[message, 0, 0xff, 0xff]);
+        let taken = until_refused(&mut world, &mut sealer, |s| s.record(HANDSHAKE, &content));
+        assert!((2..=4).contains(&taken), "{taken} pieces were kept");
+        assert_eq!(world.metrics().control_floods, 1);
+        world.until("it is reset", |_| sealer.peer.is_reset());
+        world.until_empty();
+    }
+    // One that is no longer than it has to be may come in pieces.
+    let (mut world, mut sealer) = with_sealer::<W>(true, |_| {});
+    for byte in [24, 0, 0, 1, 0] {
+        let record = sealer.record(HANDSHAKE, &[byte]);
+        sealer.peer.send(&record);
+        world.pass(Duration::from_millis(5));
+    }
+    let m = world.metrics();
+    assert_eq!((m.faults_after_handshake, m.control_floods, world.shard().connections()), (0, 0, 1), "{m:?}");
+}
+
 pub(crate) fn honest_handshakes_complete_beside_a_flood<W: World>() {
     const FLOODERS: u8 = 100;
     let rate = SourceRate { per_second: number(2), burst: number(5) };

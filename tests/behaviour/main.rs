@@ -118,6 +118,7 @@ behaviours! {
         a_drain_resets_those_who_stay,
         a_flood_of_key_updates_is_cut_off,
         empty_records_and_warnings_are_cut_off,
+        half_a_message_after_the_handshake_is_kept_up_to_a_bound,
         honest_handshakes_complete_beside_a_flood;
     proxy:
         the_client_in_the_header_is_the_peer,

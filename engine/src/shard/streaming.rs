@@ -13,6 +13,11 @@ use crate::handshake::{EarlyData, Finished, Received};
 use crate::time::Instant64;
 use crate::transport::{Close, ConnId, Push, Transport};
 
+/// What a session may keep of what is not yet whole: a record (RFC 5246 section 6.2.3; those of TLS 1.3 are shorter),
+/// and before it a part of a handshake message. A KeyUpdate is five bytes, and a ClientHello that asks for a
+/// renegotiation is refused whatever it says; but rustls would wait for the 65535 bytes that a header may announce.
+const PENDING_BYTES_MAX: usize = 5 + 16 * 1024 + 2048 + 4096;
+
 impl<T: Transport> Shard<T> {
     /// Gives a negotiated connection to a worker here. Session tickets in `self.out` leave with its first bytes.
     pub(super) fn start_worker(
@@ -64,7 +69,10 @@ impl<T: Transport> Shard<T> {
         let heard = if item.broken { Err(Refusal::Reset) } else { decrypt(streaming, item.end, bytes, &mut self.out) };
         let closed = streaming.closed;
         let refusal = match heard {
-            Ok(heard) if !streaming.control.count(heard.control_records, self.limits.control_records, now) => {
+            Ok(heard)
+                if !streaming.control.count(heard.control_records, self.limits.control_records, now)
+                    || streaming.session.pending_len() > PENDING_BYTES_MAX =>
+            {
                 self.counters.control_floods.add(1);
                 self.out.clear();
                 Refusal::Reset
