@@ -101,6 +101,7 @@ behaviours! {
         a_refused_client_that_stays_is_lingered_out,
         a_reader_that_pauses_gets_all_that_a_finished_worker_wrote,
         a_half_close_loses_nothing_that_a_finished_worker_wrote,
+        a_waker_that_panics_ends_its_own_connection_only,
         a_worker_sleeps_spawns_and_hears_of_a_drain,
         a_drain_ends_when_the_last_connection_does;
     limits:

@@ -1,12 +1,15 @@
 //! Connections after their handshake, with a worker on the shard.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Wake, Waker};
 
 use handfast::Stream;
+use handfast::error::RefusalClass;
 use handfast_tests::client::Tls;
 use handfast_tests::world::{Peer, World};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::setup::{closing, serving};
 
@@ -294,6 +297,49 @@ pub(crate) fn a_half_close_loses_nothing_that_a_finished_worker_wrote<W: World>(
     });
     assert_eq!(got, TOTAL);
     world.until_empty();
+}
+
+/// A waker that a worker brings along.
+struct Faulty;
+
+impl Wake for Faulty {
+    fn wake(self: Arc<Self>) {
+        panic!("a waker's bug");
+    }
+}
+
+pub(crate) fn a_waker_that_panics_ends_its_own_connection_only<W: World>() {
+    let faulty = Arc::new(AtomicBool::new(true));
+    let first = Arc::clone(&faulty);
+    let (config, options) = serving(|p| {
+        p.serve(move |mut stream: Stream| {
+            let faulty = first.swap(false, Ordering::Relaxed);
+            async move {
+                if !faulty {
+                    return echo(stream).await;
+                }
+                let waker = Waker::from(Arc::new(Faulty));
+                let mut cx = Context::from_waker(&waker);
+                while Pin::new(&mut stream).poll_write(&mut cx, &[7; 4096]).is_ready() {}
+            }
+        })
+    });
+    let mut world = W::new(config);
+    let client_config = options.config();
+    let mut bad = Tls::new(world.connect(), &client_config, "localhost");
+    bad.handshake(&mut world).expect("a handshake");
+    world.until("it is reset", |_| {
+        bad.pump();
+        bad.peer.is_reset()
+    });
+    let mut good = Tls::new(world.connect(), &client_config, "localhost");
+    good.handshake(&mut world).expect("a handshake");
+    good.send(b"xyz");
+    world.until("the second is served", |_| good.recv() == b"xyz");
+    good.close();
+    good.peer.shutdown();
+    world.until_empty();
+    assert_eq!(world.metrics().refused(RefusalClass::Internal), 1);
 }
 
 pub(crate) fn a_worker_sleeps_spawns_and_hears_of_a_drain<W: World>() {

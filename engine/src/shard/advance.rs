@@ -47,7 +47,7 @@ impl<T: Transport> Shard<T> {
     }
 
     /// Ends a connection in the middle of whose step something panicked; its state is gone.
-    fn contain(&mut self, id: ConnId) {
+    pub(super) fn contain(&mut self, id: ConnId) {
         self.out.clear();
         self.counters.refuse(RefusalClass::Internal);
         match self.slots.take(id) {

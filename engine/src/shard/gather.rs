@@ -2,6 +2,7 @@
 
 use std::mem;
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 use super::Shard;
@@ -128,6 +129,18 @@ impl<T: Transport> Shard<T> {
             }
             Conn::Handshaking(..) | Conn::Closing(_) => {}
         }
+        // As in `advance_batch`: our readers of headers and hellos see the peer's bytes here.
+        match catch_unwind(AssertUnwindSafe(|| self.receive(id, now))) {
+            Ok(item) => self.items.push(item),
+            Err(_) => return self.contain(id),
+        }
+        if self.items.len() >= BATCH_ITEMS_MAX || self.arena.len() >= BATCH_BYTES_MAX {
+            self.advance_batch(now);
+        }
+    }
+
+    /// Reads what is there, and offers it to a handshake.
+    fn receive(&mut self, id: ConnId, now: Instant64) -> Item {
         let mut item = self.read(id);
         let mut introduced = false;
         if let Some(slot) = self.slots.get_mut(id) {
@@ -147,10 +160,7 @@ impl<T: Transport> Shard<T> {
         if introduced && let Err(refusal) = self.introduce(id, now) {
             item.refusal.get_or_insert(refusal);
         }
-        self.items.push(item);
-        if self.items.len() >= BATCH_ITEMS_MAX || self.arena.len() >= BATCH_BYTES_MAX {
-            self.advance_batch(now);
-        }
+        item
     }
 
     /// Reads what is there, within the connection's budget.

@@ -1,5 +1,6 @@
 //! Connections with a worker on this thread: ciphertext to and from the wire, plaintext to and from the stream.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -52,8 +53,7 @@ impl<T: Transport> Shard<T> {
         });
         self.slots.put(id, slot);
         let stream = Stream::new(shared, Arc::new(facts));
-        let start = std::panic::AssertUnwindSafe(|| worker.start(stream));
-        if std::panic::catch_unwind(start).is_err() {
+        if catch_unwind(AssertUnwindSafe(|| worker.start(stream))).is_err() {
             self.counters.handler_panics.add(1);
         }
         self.services.post(id);
@@ -110,6 +110,13 @@ impl<T: Transport> Shard<T> {
 
     /// A worker has read, written, shut down or left: does what follows from it.
     pub(super) fn serve_posted(&mut self, id: ConnId, now: Instant64) {
+        // As in `advance_batch`; and the worker's own wakers are called here.
+        if catch_unwind(AssertUnwindSafe(|| self.serve(id, now))).is_err() {
+            self.contain(id);
+        }
+    }
+
+    fn serve(&mut self, id: ConnId, now: Instant64) {
         let served = self.serve_in_place(id, now);
         if served == Served::Stays {
             return;
