@@ -4,11 +4,13 @@ use std::io::{ErrorKind, Read, Write};
 use std::time::Duration;
 
 use handfast::error::RefusalClass;
+use handfast::shard::Destination;
 use handfast::{Mailbox, Negotiated, Parts};
+use handfast_tests::certificates::make;
 use handfast_tests::client::{Options, Tls};
 use handfast_tests::world::{Peer, TcpPeer, TcpWorld, World};
 
-use crate::setup::serving;
+use crate::setup::{serving, shard};
 
 fn world(depth: usize, wait: Duration) -> (TcpWorld, Options, crossbeam::channel::Receiver<Negotiated>) {
     let (mailbox, receiver) = Mailbox::bounded(depth);
@@ -111,6 +113,39 @@ fn a_mailbox_that_stays_full_resets_what_waited_too_long() {
     drop(receiver.recv());
     let _fourth = connect(&mut world, &options);
     world.until("with room it is handed off again", |w| w.metrics().handed_off == 2);
+}
+
+#[test]
+fn a_mailbox_that_stays_full_is_no_matter_of_another() {
+    let made = make(&["localhost"]);
+    let (full, _never_emptied) = Mailbox::bounded(1);
+    let (other, receiver) = Mailbox::bounded(1);
+    let hand_off = |id, mailbox| (id, made.set("default"), Destination::HandOff(mailbox));
+    let mut config = shard(vec![hand_off("full/1", full), hand_off("other/1", other)], |table| table);
+    config.limits.hand_off_wait = Duration::from_millis(100);
+    let mut world = TcpWorld::new(config);
+    let (full, other) = (Options::new(made.roots(), &["full/1"]), Options::new(made.roots(), &["other/1"]));
+    let _first = connect(&mut world, &full);
+    let mut second = connect(&mut world, &full);
+    world.until("it waits in vain", |_| {
+        second.pump();
+        second.peer.is_reset()
+    });
+    // Room in the other one is none in this, which still keeps nobody waiting.
+    let _third = connect(&mut world, &other);
+    world.until("the other has room", |w| w.metrics().handed_off == 2);
+    let mut fourth = connect(&mut world, &full);
+    world.until("it is reset", |_| {
+        fourth.pump();
+        fourth.peer.is_reset()
+    });
+    assert_eq!((world.metrics().refused(RefusalClass::MailboxFull), world.metrics().accept_pauses), (2, 1));
+    // And for room in the other one it is worth waiting.
+    let _fifth = connect(&mut world, &other);
+    world.until("it waits", |w| w.metrics().accept_pauses == 2);
+    drop(receiver.recv());
+    world.until("it is handed off", |w| w.metrics().handed_off == 3);
+    assert_eq!(world.metrics().refused_total(), 2);
 }
 
 #[test]

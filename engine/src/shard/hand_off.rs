@@ -22,8 +22,6 @@ pub(super) struct HandOff {
     waiting: Vec<ConnId>,
     /// Accepting is off because of them.
     paused: bool,
-    /// One waited in vain: until there is room again, nothing waits any more.
-    overflowing: bool,
     /// This shard's own mailbox may hold more than one turn takes.
     mail_left: bool,
     /// Worker threads whose mailboxes got something in this turn.
@@ -46,7 +44,6 @@ impl HandOff {
         Self {
             waiting: Vec::new(),
             paused: false,
-            overflowing: false,
             mail_left: false,
             workers_touched: vec![false; workers],
             touched: Vec::new(),
@@ -94,7 +91,6 @@ impl<T: Transport> Shard<T> {
             Ok(()) => {
                 self.counters.handed_off.add(1);
                 self.hand_off.touch(worker, mailbox);
-                self.hand_off.overflowing = false;
             }
             // Another shard was faster: the socket comes back under a new name.
             Err(Undelivered::Full(n)) => match self.transport.adopt(n.socket) {
@@ -126,8 +122,13 @@ impl<T: Transport> Shard<T> {
     }
 
     fn wait_for_room(&mut self, id: ConnId, mut slot: Slot, leaving: Leaving, now: Instant64) {
-        if self.hand_off.overflowing || now.since(leaving.since) >= self.limits.hand_off_wait {
-            self.hand_off.overflowing = true;
+        let mailboxes = match &leaving.destination {
+            Destination::HandOff(mailbox) => std::slice::from_ref(mailbox),
+            Destination::Worker(_) | Destination::Close => &self.workers[..],
+        };
+        let overflowing = mailboxes.iter().all(Mailbox::is_overflowing);
+        if overflowing || now.since(leaving.since) >= self.limits.hand_off_wait {
+            mailboxes.iter().for_each(Mailbox::overflow);
             return self.refused(id, slot, &Refusal::MailboxFull, now);
         }
         slot.conn = Conn::HandingOff(leaving);

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
@@ -76,6 +77,8 @@ pub struct Mailbox {
     // Before `wake`, as fields are dropped in this order: when the last `wake` goes there is no sender any more.
     sender: Sender<Negotiated>,
     wake: Option<Arc<dyn Wake>>,
+    /// A connection waited for room in vain: until something is put in again, none waits.
+    overflowing: Arc<AtomicBool>,
 }
 
 impl Mailbox {
@@ -84,7 +87,7 @@ impl Mailbox {
     #[must_use]
     pub fn bounded(depth: usize) -> (Self, Receiver<Negotiated>) {
         let (sender, receiver) = bounded(depth.max(1));
-        (Self { sender, wake: None }, receiver)
+        (Self { sender, wake: None, overflowing: Arc::default() }, receiver)
     }
 
     /// Calls `wake` once per turn of a shard that has put something in: for a receiver that waits in a poller.
@@ -101,7 +104,19 @@ impl Mailbox {
         self.sender.try_send(negotiated).map_err(|e| match e {
             TrySendError::Full(n) => Undelivered::Full(Box::new(n)),
             TrySendError::Disconnected(_) => Undelivered::Gone,
-        })
+        })?;
+        if self.is_overflowing() {
+            self.overflowing.store(false, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_overflowing(&self) -> bool {
+        self.overflowing.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn overflow(&self) {
+        self.overflowing.store(true, Ordering::Relaxed);
     }
 
     /// Both lead to one receiver.
