@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::duration::Human;
+use crate::output::written;
 use crate::report::sweep::{Sweep, SweepPoint};
 use crate::report::{SCHEMA, grouped_rate};
 use crate::stats::median;
@@ -412,10 +413,7 @@ impl Answer {
     /// The answer for a person.
     #[must_use]
     pub fn table(&self) -> String {
-        let mut out = String::new();
-        // Writing to a string cannot fail.
-        let _ = self.write(&mut out);
-        out
+        written(|out| self.write(out))
     }
 
     fn write(&self, out: &mut String) -> fmt::Result {

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use crate::metric::Metric;
+use crate::output::written;
 use crate::report::{RunResult, SCHEMA};
 use crate::run::Ending;
 use crate::stats::{
@@ -164,10 +165,7 @@ impl Comparison {
     /// The comparison for a person.
     #[must_use]
     pub fn table(&self) -> String {
-        let mut out = String::new();
-        // Writing to a string cannot fail.
-        let _ = self.write(&mut out);
-        out
+        written(|out| self.write(out))
     }
 
     fn write(&self, out: &mut String) -> std::fmt::Result {

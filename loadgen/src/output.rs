@@ -1,5 +1,6 @@
 //! Where results go: stdout and files.
 
+use std::fmt;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -16,6 +17,14 @@ pub fn emit(text: &str) -> Result<(), RunError> {
         Err(source) => Err(RunError::Local { doing: "write the result", source }),
         Ok(()) => Ok(()),
     }
+}
+
+/// What `write` writes.
+pub(crate) fn written(write: impl FnOnce(&mut String) -> fmt::Result) -> String {
+    let mut out = String::new();
+    // Writing to a string cannot fail.
+    let _ = write(&mut out);
+    out
 }
 
 /// Writes a whole file.

@@ -202,6 +202,16 @@ impl Watched {
     fn new(inner: &Option<Arc<dyn ServerCertVerifier>>, schemes: &Arc<[SignatureScheme]>) -> Self {
         Self { inner: inner.clone(), schemes: Arc::clone(schemes), seen: Arc::default() }
     }
+
+    /// Leaves word of the scheme, and lets whoever verifies `verify`.
+    fn signed(
+        &self,
+        signed: &DigitallySignedStruct,
+        verify: impl FnOnce(&dyn ServerCertVerifier) -> Result<HandshakeSignatureValid, Error>,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.seen.store(signed.scheme.into(), Ordering::Relaxed);
+        self.inner.as_deref().map_or_else(|| Ok(HandshakeSignatureValid::assertion()), verify)
+    }
 }
 
 impl ServerCertVerifier for Watched {
@@ -225,11 +235,7 @@ impl ServerCertVerifier for Watched {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.seen.store(signed.scheme.into(), Ordering::Relaxed);
-        match &self.inner {
-            Some(inner) => inner.verify_tls12_signature(message, certificate, signed),
-            None => Ok(HandshakeSignatureValid::assertion()),
-        }
+        self.signed(signed, |inner| inner.verify_tls12_signature(message, certificate, signed))
     }
 
     fn verify_tls13_signature(
@@ -238,11 +244,7 @@ impl ServerCertVerifier for Watched {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.seen.store(signed.scheme.into(), Ordering::Relaxed);
-        match &self.inner {
-            Some(inner) => inner.verify_tls13_signature(message, certificate, signed),
-            None => Ok(HandshakeSignatureValid::assertion()),
-        }
+        self.signed(signed, |inner| inner.verify_tls13_signature(message, certificate, signed))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

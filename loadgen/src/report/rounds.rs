@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{RunResult, SCHEMA, grouped};
 use crate::metric::Metric;
+use crate::output::written;
 use crate::stats::Spread;
 
 /// Several rounds of one measurement.
@@ -37,10 +38,7 @@ impl Rounds {
     /// The result for a person: a line for each round, and the spread.
     #[must_use]
     pub fn table(&self) -> String {
-        let mut out = String::new();
-        // Writing to a string cannot fail.
-        let _ = self.write(&mut out);
-        out
+        written(|out| self.write(out))
     }
 
     fn write(&self, out: &mut String) -> std::fmt::Result {

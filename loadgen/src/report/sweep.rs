@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{RunResult, SCHEMA, grouped};
 use crate::metric::{Metric, micros};
+use crate::output::written;
 use crate::usl::Point;
 
 /// The same measurement at several values of one option.
@@ -65,10 +66,7 @@ impl Sweep {
     /// For a person.
     #[must_use]
     pub fn table(&self) -> String {
-        let mut out = String::new();
-        // Writing to a string cannot fail.
-        let _ = self.write(&mut out);
-        out
+        written(|out| self.write(out))
     }
 
     fn write(&self, out: &mut String) -> std::fmt::Result {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{QUANTILES, alpn_name, grouped, grouped_rate, micros_each, mixes, rate};
 use crate::capacity::binary;
 use crate::duration::Human;
+use crate::output::written;
 use crate::plan::{Plan, Then};
 use crate::record::{EarlyData, Latency, Record};
 use crate::run::Outcome;
@@ -13,10 +14,7 @@ use crate::run::Outcome;
 /// The result for a person.
 #[must_use]
 pub fn table(plan: &Plan, outcome: &Outcome) -> String {
-    let mut out = String::new();
-    // Writing to a string cannot fail.
-    let _ = write(&mut out, plan, outcome);
-    out
+    written(|out| write(out, plan, outcome))
 }
 
 /// The line that says what was measured.

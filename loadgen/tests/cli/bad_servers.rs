@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::load;
-use crate::server::{Server, Shape, answering, drain, nobody, silent};
+use crate::server::{H2, HTTP1, Server, Shape, answering, drain, nobody, silent};
 
 /// All of a few handshakes fail with `class`, and the exit status says so.
 #[track_caller]
@@ -118,15 +118,6 @@ fn one_that_trickles_keeps_nobody_beyond_the_time_allowed() {
 
 #[test]
 fn servers_that_fail_after_the_handshake_have_classes_of_their_own() {
-    const HTTP1: Shape = Shape {
-        alpn: &["http/1.1"],
-        wants_client_certificate: false,
-        dies_after: None,
-        ipv6: false,
-        keeps_open: false,
-        says: None,
-        leaves: false,
-    };
     let says = |text| Server::tls(Shape { says: Some(text), ..HTTP1 });
     let http = ["--then", "http", "--timeout", "400ms"];
     let websocket = ["--then", "websocket", "--timeout", "400ms"];
@@ -138,7 +129,7 @@ fn servers_that_fail_after_the_handshake_have_classes_of_their_own() {
         (&says("SSH-2.0-OpenSSH_9.9"), "bad_response", &http),
         (&says("HTTP/1.1 404 Not Found\r\n\r\n"), "not_upgraded", &websocket),
         (&says("HTTP/1.1 101 Switching Protocols\r\n\r\n"), "not_upgraded", &websocket),
-        (&Server::tls(Shape { alpn: &["h2"], ..HTTP1 }), "wrong_protocol", &["--then", "websocket", "--alpn", "h2"]),
+        (&Server::tls(H2), "wrong_protocol", &["--then", "websocket", "--alpn", "h2"]),
     ] {
         let (run, json) = load(&server.target(), &[&["--count", "3", "--connections", "3"], &args[..]].concat());
         assert_eq!(json["errors"], json!({class: 3}), "{json}");

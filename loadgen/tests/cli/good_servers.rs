@@ -6,18 +6,8 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::server::{Server, Shape, silent};
+use crate::server::{H2, Server, Shape, silent};
 use crate::{command, load, run};
-
-const H2: Shape = Shape {
-    alpn: &["h2"],
-    wants_client_certificate: false,
-    dies_after: None,
-    ipv6: false,
-    keeps_open: false,
-    says: None,
-    leaves: false,
-};
 
 #[test]
 fn a_count_of_handshakes_is_what_the_server_counts() {

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::server::{Server, Shape, drain};
+use crate::server::{H2, Server, Shape, drain};
 use crate::{load, run};
 
 fn h2() -> Server {
-    Server::tls(Shape { alpn: &["h2"], ..Shape::default() })
+    Server::tls(H2)
 }
 
 #[test]

@@ -42,6 +42,20 @@ pub(crate) struct Shape {
     pub(crate) leaves: bool,
 }
 
+/// A server of h2 as it should be.
+pub(crate) const H2: Shape = Shape {
+    alpn: &["h2"],
+    wants_client_certificate: false,
+    dies_after: None,
+    ipv6: false,
+    keeps_open: false,
+    says: None,
+    leaves: false,
+};
+
+/// The same of HTTP/1.1.
+pub(crate) const HTTP1: Shape = Shape { alpn: &["http/1.1"], ..H2 };
+
 impl Server {
     pub(crate) fn tls(shape: Shape) -> Self {
         let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();

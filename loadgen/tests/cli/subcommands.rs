@@ -6,18 +6,8 @@ use std::process::Stdio;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::server::{Server, Shape, nobody};
+use crate::server::{H2, Server, Shape, nobody};
 use crate::{Run, command, run};
-
-const H2: Shape = Shape {
-    alpn: &["h2"],
-    wants_client_certificate: false,
-    dies_after: None,
-    ipv6: false,
-    keeps_open: false,
-    says: None,
-    leaves: false,
-};
 
 /// A directory that goes with the test.
 struct Scratch(PathBuf);

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::escape;
 use super::scale::Scale;
+use crate::output::written;
 
 /// A line of a chart.
 pub(super) struct Line {
@@ -39,10 +40,7 @@ const MARKS_VISIBLE: usize = 40;
 
 impl Chart<'_> {
     pub(super) fn svg(&self) -> String {
-        let mut out = String::new();
-        // Writing to a string cannot fail.
-        let _ = self.write(&mut out);
-        out
+        written(|out| self.write(out))
     }
 
     fn write(&self, out: &mut String) -> std::fmt::Result {
