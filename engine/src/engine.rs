@@ -85,6 +85,10 @@ pub enum StartError {
     Crypto(Unavailable),
     /// Presigning was asked for, and nothing is computed in batches.
     PresignWithoutBatch,
+    /// ClientHellos should wait for others, and nothing is computed in batches.
+    WaitWithoutBatch,
+    /// ClientHellos cannot be made to wait so long: a second at most.
+    BatchWait(Duration),
     /// The system gives no thread or no poller.
     System(io::Error),
 }
@@ -121,6 +125,10 @@ impl fmt::Display for StartError {
             Self::PresignWithoutBatch => {
                 f.write_str("presigning is a part of batched cryptography: choose that as well")
             }
+            Self::WaitWithoutBatch => {
+                f.write_str("waiting for more ClientHellos is a part of batched cryptography: choose that as well")
+            }
+            Self::BatchWait(asked) => write!(f, "ClientHellos cannot wait {asked:?} for others: 1 second at most"),
             Self::Crypto(e) => write!(f, "{e}; `auto` or `aws-lc` run on any CPU"),
             Self::System(e) => write!(f, "cannot start a thread: {e}"),
         }
@@ -166,6 +174,7 @@ pub struct Builder {
     sources: Sources,
     crypto: Crypto,
     presign: Option<bool>,
+    batch_wait: Duration,
     #[cfg(feature = "tokio")]
     runtime: Option<tokio::runtime::Handle>,
 }
@@ -193,6 +202,7 @@ impl Default for Builder {
             sources: Sources::default(),
             crypto: Crypto::default(),
             presign: None,
+            batch_wait: Duration::ZERO,
             #[cfg(feature = "tokio")]
             runtime: None,
         }
@@ -435,6 +445,7 @@ impl Builder {
         let mut config = tcp::Config::new(listeners);
         config.accepts_per_turn = self.limits.accepts_per_turn;
         config.connections_max = self.limits.connections_per_shard;
+        config.fine_waits = !self.batch_wait.is_zero();
         Tcp::new(config).map_err(StartError::System)
     }
 
@@ -451,7 +462,7 @@ impl Builder {
         let runtime = self.runtime.clone();
         // A worker thread has no handshakes.
         let batch = if plan.mail.is_some() { None } else { self.batch()? };
-        let provider = Arc::clone(&self.sources.provider);
+        let (provider, batch_wait) = (Arc::clone(&self.sources.provider), self.batch_wait);
         let body = move || {
             #[cfg(feature = "tokio")]
             let _entered = runtime.as_ref().map(tokio::runtime::Handle::enter);
@@ -464,7 +475,7 @@ impl Builder {
             config.mail = plan.mail;
             config.counters = counters;
             if let Some(batch) = batch {
-                config.prepare = Box::new(Batched::new(batch, &provider)?);
+                config.prepare = Box::new(Batched::new(batch, &provider)?.with_wait(batch_wait));
             }
             Shard::new(plan.transport, config).run(&control)
         };

@@ -158,6 +158,11 @@ counters! {
     batch_misses,
     /// Key shares that were left to aws-lc because too few came together.
     batch_scalar_fallbacks,
+    /// ClientHellos that were held back for others; see [`Builder::batch_wait`](crate::Builder::batch_wait).
+    batch_held,
+    /// Times that the prepare phase panicked. It is a bug of ours, and the handshakes of that turn were computed one by
+    /// one.
+    batch_panics,
     /// ECDSA nonces drawn ahead; see [`Builder::presign`](crate::Builder::presign).
     batch_nonces,
     /// Signatures that were made with them. Those that were left over were wiped.

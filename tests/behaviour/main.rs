@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod batch;
+mod batch_wait;
 mod certificates;
 mod client_auth;
 mod compression;

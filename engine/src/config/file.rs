@@ -27,6 +27,7 @@ pub(super) struct File {
     pub(super) tls_versions: TlsVersions,
     pub(super) crypto: (Crypto, At),
     pub(super) presign: Option<(bool, At)>,
+    pub(super) batch_wait: (Option<Duration>, At),
     pub(super) tickets: usize,
     pub(super) ticket_secrets: Option<NamedFile>,
     pub(super) ticket_lifetime: Duration,
@@ -53,6 +54,7 @@ impl Default for File {
             tls_versions: TlsVersions::default(),
             crypto: (Crypto::default(), At::default()),
             presign: None,
+            batch_wait: (None, At::default()),
             tickets: 1,
             ticket_secrets: None,
             ticket_lifetime: TicketOptions::default().lifetime,
@@ -89,6 +91,9 @@ keys! {
     presign: IfAny<Located<Flag>> ["true with `crypto = \"batch\"`, else false"] = "Whether the nonces of ECDSA signatures are \
         drawn ahead in each turn: faster, but a copy of a running machine's memory (snapshot, rollback, clone) that is \
         taken at the wrong moment and run can give the key away.";
+    batch_wait: Located<TimeOrOff> = "How long a ClientHello may be held back for others, a second at most, while fewer \
+        than eight are there to be computed together: less CPU on a server that is not full, and handshakes there take so \
+        much longer. Nothing else waits.";
     tickets: Count = "Session tickets after each TLS 1.3 handshake, of protocols that do not say otherwise; 0 turns \
         resumption off.";
     ticket_secrets: IfAny<FileName> ["a secret that only this process has"] = "Seals session tickets with the secrets \

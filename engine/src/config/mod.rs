@@ -112,6 +112,8 @@ pub struct Config {
     pub crypto: Crypto,
     /// Whether nonces of ECDSA are drawn ahead.
     pub presign: Option<bool>,
+    /// How long ClientHellos may be held back for others; zero is not at all.
+    pub batch_wait: Duration,
     /// What session tickets are sealed with, and how long they live.
     pub ticket_options: TicketOptions,
     /// Whether clients show certificates, for protocols that do not say otherwise.
@@ -282,7 +284,7 @@ impl Config {
     /// # Errors
     /// It asks for cryptography that this machine does not have.
     pub fn provider(&self) -> Result<CryptoProvider, StartError> {
-        provider(self.crypto, self.presign)
+        provider(self.crypto, self.presign, self.batch_wait)
     }
 
     /// What an operator should know although the configuration can be used.
@@ -303,6 +305,7 @@ impl Config {
             .versions(self.versions)
             .tickets(self.tickets)
             .crypto(self.crypto)
+            .batch_wait(self.batch_wait)
             .client_auth(self.client_auth.clone())
             .ticket_options(self.ticket_options.clone())
             .limits(self.limits.clone());
@@ -384,8 +387,8 @@ impl Config {
     }
 }
 
-fn provider(crypto: Crypto, presign: Option<bool>) -> Result<CryptoProvider, StartError> {
-    let mut builder = Engine::builder().crypto(crypto);
+fn provider(crypto: Crypto, presign: Option<bool>, wait: Duration) -> Result<CryptoProvider, StartError> {
+    let mut builder = Engine::builder().crypto(crypto).batch_wait(wait);
     if let Some(presign) = presign {
         builder = builder.presign(presign);
     }

@@ -55,6 +55,7 @@ pub(super) fn resolve(file: File, provider: Option<&CryptoProvider>, reader: &mu
         client_auth: file.client_auth.as_ref().map(|table| client_auth(table, reader)).unwrap_or_default(),
         crypto: file.crypto.0,
         presign: file.presign.map(|(presign, _)| presign),
+        batch_wait: file.batch_wait.0.unwrap_or_default(),
         ticket_options,
         certificates: sets.get(DEFAULT).and_then(Clone::clone),
         protocols,
@@ -128,9 +129,11 @@ fn listen(listen: &[file::Listen], reader: &mut Reader<'_>) -> Vec<Listen> {
 /// What private keys are loaded by.
 fn provider_of(file: &File, reader: &mut Reader<'_>) -> CryptoProvider {
     let presign = file.presign.as_ref();
-    super::provider(file.crypto.0, presign.map(|(presign, _)| *presign)).unwrap_or_else(|e| {
+    let (wait, wait_at) = &file.batch_wait;
+    super::provider(file.crypto.0, presign.map(|(presign, _)| *presign), wait.unwrap_or_default()).unwrap_or_else(|e| {
         let at = match (&e, presign) {
             (StartError::PresignWithoutBatch, Some((_, at))) => at,
+            (StartError::WaitWithoutBatch | StartError::BatchWait(_), _) => wait_at,
             _ => &file.crypto.1,
         };
         reader.wrong(at, FindingKind::Start(e));

@@ -51,6 +51,7 @@ fn other(key: &Entry) -> &'static str {
         ("number", _) => "77",
         ("size", "frame_bytes_max") => "77777",
         ("size", _) => "\"77KiB\"",
+        ("time or \"off\"", "batch_wait") => "\"77us\"",
         ("time" | "time or \"off\"", _) => "\"77s\"",
         ("name", "without_alpn" | "fallback") => "\"h2\"",
         ("name", _) => "\"default\"",
@@ -79,6 +80,7 @@ fn every_key_changes_the_configuration() {
         for key in topic.keys.iter().filter(|key| !key.is_table && key.kind != "file") {
             // What has to be there besides the key, and to compare with.
             let (before, after) = match topic.path.as_str() {
+                "" if key.name == "batch_wait" => ("crypto = \"auto\"\n".into(), String::new()),
                 "" => (String::new(), String::new()),
                 "listen" if key.name != "address" => ("[[listen]]\naddress = \"127.0.0.1:1\"\n".into(), String::new()),
                 "listen" => ("[[listen]]\n".into(), String::new()),
@@ -202,6 +204,14 @@ fn each_mistake_has_its_place_and_its_mend() {
         ("tls12_tickets = 1", "1:17: tls12_tickets: `1` does not fit; write true or false"),
         ("crypto = \"fast\"", "1:10: crypto: `\"fast\"` does not fit; write \"aws-lc\", \"batch\" or \"auto\""),
         ("presign = true\ncrypto = \"aws-lc\"", "1:11: presign: presigning is a part of batched cryptography"),
+        (
+            "batch_wait = \"200us\"",
+            "1:14: batch_wait: waiting for more ClientHellos is a part of batched cryptography: choose that as well",
+        ),
+        (
+            "crypto = \"auto\"\nbatch_wait = \"2s\"",
+            "2:14: batch_wait: ClientHellos cannot wait 2s for others: 1 second at most",
+        ),
         (
             "[limits.source]\nrate = 10",
             "2:8: limits.source.rate: `10` does not fit; write a rate such as { per_second = 10, burst = 50 }, or \"off\"",

@@ -1,8 +1,13 @@
 //! Which cryptography an engine uses.
 
+use std::time::Duration;
+
 use super::{Builder, StartError};
 use crate::crypto::Crypto;
 use crate::crypto::batch::Batch;
+
+/// A longer wait is a slip, and would meet the deadlines of clients.
+const WAIT_MAX: Duration = Duration::from_secs(1);
 
 impl Builder {
     /// Whether the key exchanges of a turn are computed together; see [`Crypto`]. It changes the groups of the
@@ -18,6 +23,20 @@ impl Builder {
         Self { presign: Some(presign), ..self }
     }
 
+    /// How long a ClientHello may be held back for others, while fewer than eight are there whose key exchanges can be
+    /// computed together; zero, the default, is not at all, and a second the most. Nothing else waits meanwhile.
+    ///
+    /// It saves CPU time on a server that is not full, where few ClientHellos come in one turn, and makes handshakes
+    /// there take so much longer. A full server fills its batches by itself.
+    pub fn batch_wait(self, wait: Duration) -> Self {
+        Self { batch_wait: wait, ..self }
+    }
+
+    /// What a reload cannot change of it.
+    pub(super) const fn cryptography(&self) -> (Crypto, Option<bool>, Duration) {
+        (self.crypto, self.presign, self.batch_wait)
+    }
+
     /// What [`crypto`](Self::crypto) and [`presign`](Self::presign) come to on this machine; `None` is aws-lc.
     ///
     /// # Errors
@@ -25,6 +44,12 @@ impl Builder {
     pub fn batch(&self) -> Result<Option<Batch>, StartError> {
         if self.crypto == Crypto::AwsLc && self.presign == Some(true) {
             return Err(StartError::PresignWithoutBatch);
+        }
+        if self.crypto == Crypto::AwsLc && !self.batch_wait.is_zero() {
+            return Err(StartError::WaitWithoutBatch);
+        }
+        if self.batch_wait > WAIT_MAX {
+            return Err(StartError::BatchWait(self.batch_wait));
         }
         let batch = self.crypto.resolve().map_err(StartError::Crypto)?;
         let presign = self.presign.unwrap_or(self.crypto == Crypto::Batch);

@@ -245,7 +245,7 @@ impl Builder {
             (Fixed::Pin, self.pin == running.pin),
             (Fixed::Placement, self.placement == running.placement),
             (Fixed::MailboxDepth, self.limits.mailbox_depth == running.limits.mailbox_depth),
-            (Fixed::Crypto, (self.crypto, self.presign) == (running.crypto, running.presign)),
+            (Fixed::Crypto, self.cryptography() == running.cryptography()),
             (Fixed::Runtime, same_runtime),
         ];
         same.into_iter().filter(|(_, same)| !same).map(|(fixed, _)| fixed).collect()

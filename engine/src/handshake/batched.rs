@@ -2,13 +2,14 @@
 
 use std::io;
 use std::mem;
+use std::time::Duration;
 
 use rustls::crypto::CryptoProvider;
 use rustls::{NamedGroup, ProtocolVersion, SignatureScheme};
 
 use super::hello::ClientHelloView;
 use super::prepare::Prepare;
-use crate::crypto::batch::{Batch, BatchCounters, Installed, Turn, x25519_share};
+use crate::crypto::batch::{Batch, BatchCounters, Installed, LANES, Turn, x25519_share};
 use crate::time::Instant64;
 
 /// Computes the X25519 shared secrets of all ClientHellos of a turn together, where the configurations were made with
@@ -23,6 +24,8 @@ pub struct Batched {
     /// How many of them will be answered with a signature that may be an ECDSA one.
     signatures: usize,
     counters: BatchCounters,
+    /// How long a ClientHello may wait for others; zero is not at all.
+    wait: Duration,
 }
 
 #[derive(Debug)]
@@ -48,12 +51,20 @@ impl Batched {
             shares: Vec::new(),
             signatures: 0,
             counters: BatchCounters::default(),
+            wait: Duration::ZERO,
         })
+    }
+
+    /// With ClientHellos held back for others for `wait` at most, while fewer than eight are there.
+    #[must_use]
+    pub fn with_wait(self, wait: Duration) -> Self {
+        Self { wait, ..self }
     }
 
     /// The share that rustls will answer, if it is one for X25519: it takes the client's first group that it knows,
     /// and asks again (HelloRetryRequest) when the client has sent no share of it.
-    fn share(&self, hello: &ClientHelloView<'_>) -> Option<[u8; 32]> {
+    #[must_use]
+    pub fn share(&self, hello: &ClientHelloView<'_>) -> Option<[u8; 32]> {
         if !hello.offers(ProtocolVersion::TLSv1_3) {
             return None;
         }
@@ -101,6 +112,15 @@ impl Prepare for Batched {
             },
             state => state,
         };
+    }
+
+    fn patience(&self, hellos: usize) -> Option<Duration> {
+        let waits = !self.wait.is_zero() && matches!(self.state, State::Idle(_)) && (1..LANES).contains(&hellos);
+        waits.then_some(self.wait)
+    }
+
+    fn gains(&self, hello: &ClientHelloView<'_>) -> bool {
+        self.share(hello).is_some()
     }
 
     fn replenish(&mut self, now: Instant64) {

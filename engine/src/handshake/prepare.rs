@@ -1,5 +1,7 @@
 //! What can be computed for all handshakes of a turn together.
 
+use std::time::Duration;
+
 use super::hello::ClientHelloView;
 use crate::crypto::batch::BatchCounters;
 use crate::time::Instant64;
@@ -19,6 +21,19 @@ pub trait Prepare {
 
     /// All connections of the batch have advanced, whether or not there was a ClientHello: what was not used is wiped.
     fn finish(&mut self);
+
+    /// How long ClientHellos may be held back for others, when so many are there that [gain](Self::gains) by company;
+    /// `None` advances them at once. Nothing else waits meanwhile. It is asked with 1 to learn whether any ever is.
+    fn patience(&self, hellos: usize) -> Option<Duration> {
+        let _ = hellos;
+        None
+    }
+
+    /// Whether this ClientHello costs less together with others. Asked only where there is [`patience`](Self::patience).
+    fn gains(&self, hello: &ClientHelloView<'_>) -> bool {
+        let _ = hello;
+        false
+    }
 
     /// The turn's answers have left: what will be of use later can be computed now, and delays nobody.
     fn replenish(&mut self, now: Instant64) {

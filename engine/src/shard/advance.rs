@@ -21,6 +21,7 @@ use crate::transport::{Close, ConnId, Push, Transport};
 impl<T: Transport> Shard<T> {
     /// Prepares all that was gathered together, then advances one after the other.
     pub(super) fn advance_batch(&mut self, now: Instant64) {
+        self.hold_back(now);
         if self.items.is_empty() {
             return;
         }
@@ -28,6 +29,7 @@ impl<T: Transport> Shard<T> {
         let mut arena = mem::take(&mut self.arena);
         if catch_unwind(AssertUnwindSafe(|| self.prepare_batch(&items, &arena, now))).is_err() {
             // Nothing is prepared then, and each handshake computes for itself.
+            self.counters.batch_panics.add(1);
             self.prepare.finish();
         }
         for item in &mut items {

@@ -112,7 +112,9 @@ impl<T: Transport> Shard<T> {
         }
         if slot.gathered {
             // What it received is in the batch already; the rest comes after it.
-            self.again.push(id);
+            if !self.held.read_later(id) {
+                self.again.push(id);
+            }
             return;
         }
         match &slot.conn {

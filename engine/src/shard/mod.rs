@@ -3,13 +3,14 @@
 //! A turn has phases: *poll* the transport; *gather* what all ready connections received; *prepare* what can be
 //! computed for all their ClientHellos together; *advance* each connection and send its answer; run the workers'
 //! futures and send what they wrote; *flush* the transport. With one connection ready a batch is one, and nothing
-//! waits for company.
+//! waits for company, but for ClientHellos where the prepare phase was told to be patient.
 
 mod admission;
 mod advance;
 mod departures;
 mod gather;
 mod hand_off;
+mod held;
 mod local;
 mod mailbox;
 mod reload;
@@ -143,6 +144,7 @@ pub struct Shard<T: Transport> {
     timers: Wheel<ConnId>,
     draining_until: Option<Instant64>,
     hand_off: hand_off::HandOff,
+    held: held::Held,
     /// Connections that may have more to read than their budget for a turn allowed.
     again: Vec<ConnId>,
     /// Futures that the budget of a turn left over.
@@ -187,6 +189,7 @@ where
             timers: Wheel::new(now),
             draining_until: None,
             hand_off: hand_off::HandOff::new(workers),
+            held: held::Held::default(),
             again: Vec::new(),
             batch: services::Batch::new(),
             events: Vec::new(),
@@ -297,7 +300,10 @@ where
             return Some(Instant64::ZERO);
         }
         let retry = self.hand_off.is_waiting().then(|| self.transport.now() + mailbox::RETRY);
-        [until, retry, self.timers.next_deadline(), self.services.next_deadline()].into_iter().flatten().min()
+        [until, retry, self.held.until(), self.timers.next_deadline(), self.services.next_deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn expire(&mut self, now: Instant64) {

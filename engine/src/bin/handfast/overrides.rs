@@ -25,6 +25,9 @@ pub(crate) fn apply(args: &ServeArgs, config: &mut Config) -> Result<Vec<Arc<Cer
     if let Some(presign) = args.presign {
         config.presign = Some(presign == Switch::On);
     }
+    if let Some(wait) = args.batch_wait {
+        config.batch_wait = wait;
+    }
     let provider = &config.provider().map_err(ServeError::Start)?;
     listen(args, config);
     threads(args, config);

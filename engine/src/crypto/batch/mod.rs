@@ -46,6 +46,9 @@ pub use turn::BatchCounters;
 pub(crate) use turn::{Installed, Turn};
 use zeroize::Zeroizing;
 
+/// Key exchanges that are computed together at most.
+pub(crate) const LANES: usize = lanes::LANES;
+
 /// Batched cryptography on this machine: the CPU has what it needs, and the kernels have passed their self-test.
 #[derive(Clone, Copy, Debug)]
 pub struct Batch {

@@ -4,6 +4,7 @@
 //! is registered, and registered only if it outlives its first turn; closing needs no deregistration.
 
 mod descriptors;
+mod fine;
 mod listen;
 mod sockopt;
 
@@ -51,6 +52,8 @@ pub struct Config {
     /// Whether the ACK of a server's SYN waits for the first data of a connection made here and goes with it (Linux:
     /// `TCP_QUICKACK` off). On by default; right for whoever speaks first.
     pub ack_with_data: bool,
+    /// Whether deadlines are kept to less than a millisecond, for a system call more where one is that close.
+    pub fine_waits: bool,
 }
 
 impl Config {
@@ -63,6 +66,7 @@ impl Config {
             accepts_per_turn: limits.accepts_per_turn,
             connections_max: limits.connections_per_shard,
             ack_with_data: true,
+            fine_waits: false,
         }
     }
 }
@@ -136,6 +140,7 @@ pub struct Tcp {
     accepts_per_turn: usize,
     connections_max: usize,
     ack_with_data: bool,
+    fine_waits: bool,
     /// Given up for a moment to shed a connection when descriptors run out.
     spare: Option<OwnedFd>,
     accept_rests_until: Option<Instant64>,
@@ -173,6 +178,7 @@ impl Tcp {
             accepts_per_turn: config.accepts_per_turn,
             connections_max: config.connections_max,
             ack_with_data: config.ack_with_data,
+            fine_waits: config.fine_waits,
             spare,
             accept_rests_until: None,
             counters: TransportCounters::default(),
@@ -343,6 +349,7 @@ impl Transport for Tcp {
 
     fn poll(&mut self, deadline: Option<Instant64>, events: &mut Vec<Event>) -> io::Result<()> {
         let timeout = if self.unheard.is_empty() { self.timeout(deadline) } else { Some(Duration::ZERO) };
+        let timeout = if self.fine_waits { fine::wait(self.poll.registry(), timeout) } else { timeout };
         if let Err(e) = self.poll.poll(&mut self.events, timeout) {
             if e.kind() != io::ErrorKind::Interrupted {
                 return Err(e);
