@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use handfast::crypto::batch::BatchCounters;
 use rustls::{CipherSuite, NamedGroup, ProtocolVersion, SignatureScheme};
 
 use crate::failure::{ErrorClass, Failure};
@@ -205,6 +206,8 @@ pub struct Record {
     pub wall: Duration,
     /// CPU time of the client's shards meanwhile.
     pub client_cpu: Duration,
+    /// How often key exchanges were computed together, in the whole run; `None` where all were computed one by one.
+    pub batch: Option<BatchCounters>,
 }
 
 impl Record {
@@ -301,6 +304,9 @@ impl Record {
         self.left_open += other.left_open;
         self.wall = self.wall.max(other.wall);
         self.client_cpu += other.client_cpu;
+        if let Some(other) = other.batch {
+            *self.batch.get_or_insert_default() += other;
+        }
     }
 
     /// Complete handshakes.

@@ -234,6 +234,7 @@ impl<T: Transport> Shard<T> {
             };
             self.transport.close(conn, how);
         }
+        self.record.batch = self.keys.as_ref().map(ClientKeys::counters);
         if self.handshakes_all == 0 {
             self.record.merge(&self.early);
         }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use handfast::crypto::batch::BatchCounters;
 use serde::{Deserialize, Serialize};
 
 use super::{alpn_name, group_name, micros_each, rate, scheme_name, status_name, suite_name, version_name};
@@ -90,6 +91,8 @@ pub struct RunResult {
     pub valid: bool,
     /// CPU time of the client's threads.
     pub client_cpu_us_per_handshake: Option<f64>,
+    /// How the client's key exchanges were computed; null without `--crypto batch`.
+    pub batch: Option<BatchCounts>,
     /// CPU time of the server.
     pub server_cpu_us_per_handshake: Option<f64>,
     /// What else the server used, when it runs on this machine.
@@ -117,6 +120,30 @@ impl EarlyDataCounts {
     fn of(record: &Record) -> Self {
         let (accepted, rejected) = (record.early_data(EarlyData::Accepted), record.early_data(EarlyData::Rejected));
         Self { offered: accepted + rejected, accepted, rejected }
+    }
+}
+
+/// How the client's key exchanges were computed, in the whole run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct BatchCounts {
+    /// Times that some were computed together.
+    pub agreements: u64,
+    /// How many were. Divided by `agreements` it is the mean of lanes filled, of 8.
+    pub lanes: u64,
+    /// Times that eight ephemeral keys were made together.
+    pub pool_refills: u64,
+    /// Those that found nothing computed ahead.
+    pub misses: u64,
+    /// Those left to aws-lc because too few came together.
+    pub scalar_fallbacks: u64,
+}
+
+impl BatchCounts {
+    const fn of(counters: BatchCounters) -> Self {
+        let BatchCounters { batches, lanes, refills, misses, scalar, .. } = counters;
+        Self { agreements: batches, lanes, pool_refills: refills, misses, scalar_fallbacks: scalar }
     }
 }
 
@@ -330,6 +357,7 @@ impl RunResult {
             open: plan.open.is_some().then(|| OpenLoop::of(outcome)),
             valid: outcome.is_valid(),
             client_cpu_us_per_handshake: cpu(Some(record.client_cpu)),
+            batch: record.batch.map(BatchCounts::of),
             server_cpu_us_per_handshake: cpu(outcome.server_cpu),
             server: ServerUse::of(outcome),
             command: machine::command_line(),

@@ -56,7 +56,7 @@ fn walk(path: &str, value: &Value, found: &mut BTreeSet<String>, absent: &mut Ve
             fields.values().for_each(|value| walk(&path, value, found, absent));
         }
         Value::Object(fields) => {
-            if ["open", "server", "cores"].contains(&path) {
+            if ["batch", "open", "server", "cores"].contains(&path) {
                 found.insert(path.to_owned());
             }
             let dot = if path.is_empty() { "" } else { "." };

@@ -37,6 +37,27 @@ fn a_count_of_handshakes_is_what_the_server_counts() {
 }
 
 #[test]
+fn key_exchanges_that_are_computed_together_are_reported() {
+    let server = Server::tls(H2);
+    let load_args = ["--count", "64", "--connections", "16", "--burst", "--shards", "1", "--groups", "x25519"];
+    let with = |crypto| load(&server.target(), &[&load_args[..], &["--crypto", crypto]].concat());
+    let (run, json) = with("aws-lc");
+    assert_eq!((run.status, &json["batch"]), (0, &serde_json::Value::Null), "{json}");
+    let (run, json) = with("auto");
+    assert_eq!(run.status, 0, "{}", run.stderr);
+    if let Err(e) = handfast::crypto::batch::Batch::detect() {
+        assert!(json["batch"].is_null(), "{json}");
+        return eprintln!("skipped: key exchanges computed together: {e}");
+    }
+    let count = |name: &str| json["batch"][name].as_u64().expect("a count");
+    assert_eq!(count("lanes") + count("scalar_fallbacks") + count("misses"), 64, "{json}");
+    assert!(count("lanes") >= 2 * count("agreements") && count("pool_refills") >= 8, "{json}");
+    assert_eq!(count("misses"), 0, "{json}");
+    let table = crate::run(&[&[&*server.target()], &load_args[..], &["--crypto", "auto"]].concat());
+    assert!(table.stdout.contains("computed together"), "{}", table.stdout);
+}
+
+#[test]
 fn the_built_in_engine_is_measured_without_a_target() {
     let measure = |args: &[&str]| {
         let run = run(&[&["--json", "--count", "40", "--connections", "4"], args].concat());

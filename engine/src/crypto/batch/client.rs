@@ -25,6 +25,8 @@ const WAITING_MAX: usize = 1 << 16;
 struct Waiting {
     secret: Zeroizing<[u8; 32]>,
     agreed: Option<([u8; 32], Zeroizing<[u8; 32]>)>,
+    /// Its server has answered, and nothing was agreed on because too few had.
+    left: bool,
 }
 
 struct Client {
@@ -104,7 +106,16 @@ impl fmt::Debug for ClientKeys {
 
 impl Client {
     fn agree(&mut self, exchanges: &[([u8; 32], [u8; 32])]) {
-        for exchanges in exchanges.chunks(LANES).filter(|chunk| chunk.len() >= BREAK_EVEN) {
+        for exchanges in exchanges.chunks(LANES) {
+            if exchanges.len() < BREAK_EVEN {
+                self.turn.count_scalar(exchanges.len());
+                for (ours, _) in exchanges {
+                    if let Some(waiting) = self.waiting.get_mut(ours) {
+                        waiting.left = true;
+                    }
+                }
+                continue;
+            }
             let mut secrets = Zeroizing::new([[0; 32]; LANES]);
             let mut peers = [[0; 32]; LANES];
             for (lane, (ours, theirs)) in exchanges.iter().enumerate() {
@@ -129,7 +140,7 @@ pub(super) fn start() -> Option<Box<dyn ActiveKeyExchange>> {
             return None;
         }
         let (secret, public) = client.turn.take_pair(client.now)?;
-        client.waiting.insert(public, Box::new(Waiting { secret: secret.clone(), agreed: None }));
+        client.waiting.insert(public, Box::new(Waiting { secret: secret.clone(), agreed: None, left: false }));
         client.latest = Some(public);
         Some(Box::new(Pooled { secret, public }) as Box<dyn ActiveKeyExchange>)
     })
@@ -141,12 +152,25 @@ struct Pooled {
     public: [u8; 32],
 }
 
+/// What was agreed on with this server, if anything was. Else it is a miss, unless it was left on purpose.
+fn found(ours: &[u8; 32], theirs: &[u8; 32]) -> Option<Zeroizing<[u8; 32]>> {
+    CLIENT.with_borrow_mut(|client| {
+        let client = client.as_mut()?;
+        let waiting = client.waiting.get_mut(ours)?;
+        let left = waiting.left;
+        let agreed = waiting.agreed.take().filter(|(peer, _)| peer == theirs);
+        if agreed.is_none() && !left {
+            client.turn.count_miss();
+        }
+        agreed.map(|(_, secret)| secret)
+    })
+}
+
 impl ActiveKeyExchange for Pooled {
     fn complete(self: Box<Self>, peer: &[u8]) -> Result<SharedSecret, Error> {
         let refused = || Error::from(PeerMisbehaved::InvalidKeyShare);
         let peer = <&[u8; 32]>::try_from(peer).map_err(|_| refused())?;
-        let agreed = CLIENT.with_borrow_mut(|client| client.as_mut()?.waiting.get_mut(&self.public)?.agreed.take());
-        if let Some((_, secret)) = agreed.filter(|(theirs, _)| theirs == peer) {
+        if let Some(secret) = found(&self.public, peer) {
             // "Implementations MUST check whether the computed Diffie-Hellman shared secret is the all-zero value and
             // abort if so" (RFC 8446 section 7.4.2).
             let zero = secret.iter().fold(0, |bits, byte| bits | byte) == 0;
@@ -213,6 +237,13 @@ mod tests {
         let (client, _) = clients.remove(0);
         let other = kx_group::X25519.start_and_complete(client.pub_key()).unwrap();
         assert_eq!(client.complete(&other.pub_key).unwrap().secret_bytes(), other.secret.secret_bytes());
+        assert_eq!((keys.counters().misses, keys.counters().scalar), (1, 0));
+        // One that comes alone is left to aws-lc.
+        let alone = X25519.start().unwrap();
+        let server = kx_group::X25519.start_and_complete(alone.pub_key()).unwrap();
+        keys.agree(&[(alone.pub_key().try_into().unwrap(), server.pub_key.as_slice().try_into().unwrap())]);
+        assert_eq!(alone.complete(&server.pub_key).unwrap().secret_bytes(), server.secret.secret_bytes());
+        assert_eq!((keys.counters().misses, keys.counters().scalar), (1, 1));
         for (client, server) in clients {
             let agreed = client.complete(&server.pub_key).unwrap();
             assert_eq!(agreed.secret_bytes(), server.secret.secret_bytes());

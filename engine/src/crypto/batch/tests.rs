@@ -300,22 +300,78 @@ fn the_pool_is_used_once_and_does_not_grow_old() {
     assert_eq!(turn.counters().refills, made + 9);
 }
 
+#[test]
+fn what_was_used_or_is_over_is_wiped() {
+    let share = RFC_7748_ALICE.1;
+    let mut turn = turn_of(Kernels::Portable);
+    turn.refill(Instant64::ZERO);
+    assert_eq!((turn.pooled(), turn.leftovers()), (64, 0));
+    turn.agree(&[share; 9], Instant64::ZERO);
+    assert_eq!((turn.pooled(), turn.leftovers()), (64 - 8, 0));
+    let installed = Installed::new(turn).unwrap();
+    for _ in 0..2 {
+        groups::X25519.start_and_complete(&share).unwrap();
+    }
+    let mut turn = installed.take_back().unwrap();
+    assert_eq!((turn.counters().lanes, turn.counters().misses, turn.leftovers()), (8, 0, 0));
+    drop(turn.take_pair(Instant64::ZERO).unwrap());
+    turn.forget();
+    assert_eq!((turn.pooled(), turn.leftovers()), (0, 0));
+}
+
 #[cfg(target_os = "linux")]
 #[test]
-fn a_forked_child_has_an_empty_pool() {
+fn secrets_are_locked_undumped_and_gone_in_a_forked_child() {
+    let turn = turn_of(Kernels::Portable);
+    let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+    let mut ours = false;
+    let flags = maps.lines().find_map(|line| {
+        let range = line.split(' ').next().and_then(|range| range.split_once('-'));
+        let range = range.map(|(from, to)| (usize::from_str_radix(from, 16), usize::from_str_radix(to, 16)));
+        if let Some((Ok(from), Ok(to))) = range {
+            ours = (from..to).contains(&turn.address());
+        }
+        line.strip_prefix("VmFlags: ").filter(|_| ours)
+    });
+    let flags: Vec<&str> = flags.expect("a kernel that says").split_whitespace().collect();
+    assert!(flags.contains(&"wf") && flags.contains(&"dd"), "{flags:?}");
+    // How much a process may lock is its user's matter.
+    let (soft, _) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_MEMLOCK).unwrap();
+    if soft < 1 << 20 {
+        return eprintln!("skipped: locked memory, of which there may be {soft} bytes");
+    }
+    assert!(flags.contains(&"lo"), "{flags:?}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_forked_child_has_an_empty_pool_and_draws_keys_of_its_own() {
     use nix::sys::wait::{WaitStatus, waitpid};
     use nix::unistd::{ForkResult, fork};
 
     let mut turn = turn_of(Kernels::Portable);
     turn.refill(Instant64::ZERO);
     assert_eq!(turn.pooled(), 64);
-    // SAFETY: the child reads memory of its own and ends; it allocates nothing and takes no lock.
+    let mut child = || match turn.pooled() {
+        0 => turn.take_pair(Instant64::ZERO).map(|(_, public)| public),
+        _ => None,
+    };
+    let (mut read, mut write) = std::io::pipe().unwrap();
+    // SAFETY: the child reads memory of its own, draws randomness, writes into a pipe and ends; it takes no lock.
     match unsafe { fork() }.unwrap() {
-        // SAFETY: as above.
-        ForkResult::Child => unsafe { nix::libc::_exit(i32::from(turn.pooled() != 0)) },
+        ForkResult::Child => {
+            let written = child().is_some_and(|public| std::io::Write::write_all(&mut write, &public).is_ok());
+            // SAFETY: as above.
+            unsafe { nix::libc::_exit(i32::from(!written)) }
+        }
         ForkResult::Parent { child } => {
             assert_eq!(waitpid(child, None), Ok(WaitStatus::Exited(child, 0)));
+            let mut theirs = [0; 32];
+            std::io::Read::read_exact(&mut read, &mut theirs).unwrap();
             assert_eq!(turn.pooled(), 64);
+            for _ in 0..64 {
+                assert_ne!(turn.take_pair(Instant64::ZERO).unwrap().1, theirs);
+            }
         }
     }
 }
@@ -432,6 +488,7 @@ mod signing {
         // What a turn leaves over is gone.
         turn.presign(8);
         let turn = Installed::new(turn).unwrap().take_back().unwrap();
+        assert_eq!(turn.leftovers(), 0);
         let installed = Installed::new(turn).unwrap();
         assert!(super::turn::take_nonce().is_none());
         drop(installed);

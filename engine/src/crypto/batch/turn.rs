@@ -7,6 +7,7 @@
 use core::cell::RefCell;
 use core::fmt;
 use core::marker::PhantomData;
+use core::ops::AddAssign;
 use core::time::Duration;
 use std::io;
 
@@ -90,6 +91,18 @@ pub struct BatchCounters {
     pub nonces: u64,
     /// Signatures made with them.
     pub presigned: u64,
+}
+
+impl AddAssign for BatchCounters {
+    fn add_assign(&mut self, other: Self) {
+        self.batches += other.batches;
+        self.lanes += other.lanes;
+        self.refills += other.refills;
+        self.misses += other.misses;
+        self.scalar += other.scalar;
+        self.nonces += other.nonces;
+        self.presigned += other.presigned;
+    }
 }
 
 /// One shard's share of batched cryptography.
@@ -191,6 +204,16 @@ impl Turn {
         agreed
     }
 
+    /// Counts key exchanges that too few came together for.
+    pub(super) fn count_scalar(&mut self, exchanges: usize) {
+        self.counters.scalar += exchanges as u64;
+    }
+
+    /// Counts a key exchange that found nothing ready.
+    pub(super) const fn count_miss(&mut self) {
+        self.counters.misses += 1;
+    }
+
     /// Draws nonces for so many signatures, as far as that pays.
     pub(crate) fn presign(&mut self, mut signatures: usize) {
         let Some(presigning) = self.presigning.filter(|_| any_key()) else { return };
@@ -281,6 +304,27 @@ impl Turn {
     #[cfg(test)]
     pub(super) fn pooled(&self) -> usize {
         self.store.pool_len
+    }
+
+    /// Secrets that are there although nobody may use them any more, or yet.
+    #[cfg(test)]
+    pub(super) fn leftovers(&self) -> usize {
+        let store = &*self.store;
+        let pool = store.pool[store.pool_len..].iter().filter(|pair| pair.secret != [0; 32]);
+        let stash = store.stash.iter().enumerate().filter(|(at, a)| *at >= store.stash_len || a.taken);
+        let stash = stash.filter(|(_, a)| a.secret != [0; 32]);
+        let nonces = store.nonces[store.nonces_len..].iter().filter(|nonce| {
+            // SAFETY: four words, each of which is eight bytes.
+            let bytes = unsafe { *core::ptr::from_ref(&nonce.inverse).cast::<[u8; 32]>() };
+            bytes != [0; 32]
+        });
+        pool.count() + stash.count() + nonces.count()
+    }
+
+    /// Where the secrets are.
+    #[cfg(all(test, target_os = "linux"))]
+    pub(super) fn address(&self) -> usize {
+        core::ptr::from_ref(&*self.store).addr()
     }
 
     pub(crate) const fn counters(&self) -> BatchCounters {
