@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::io::{self, BufRead, BufReader};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
 
 /// Why a run failed.
 #[derive(Debug)]
@@ -27,7 +29,7 @@ impl fmt::Display for RunError {
 
 impl std::error::Error for RunError {}
 
-/// The release binaries of the workspace, built if need be.
+/// The release binaries that are measured, built if need be.
 ///
 /// # Errors
 /// Cargo fails.
@@ -35,7 +37,9 @@ pub fn build() -> Result<PathBuf, RunError> {
     let cargo = PathBuf::from(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     let io = |e| RunError::Io(cargo.clone(), e);
     let packages = ["-p", "handfast", "-p", "handfast-load", "-p", "handfast-bench"];
-    let status = Command::new(&cargo).args(["build", "--release", "--bins"]).args(packages).status().map_err(io)?;
+    let programs = ["--bin", "handfast", "--bin", "handfast-load", "--bin", "peer_tokio_rustls"];
+    let status =
+        Command::new(&cargo).args(["build", "--release"]).args(packages).args(programs).status().map_err(io)?;
     if !status.success() {
         return Err(RunError::Failed(cargo, "the build failed".into()));
     }
@@ -75,6 +79,12 @@ impl Certificate {
     #[must_use]
     pub fn key(&self) -> PathBuf {
         self.dir.join("key.pem")
+    }
+
+    /// A path beside them.
+    #[must_use]
+    pub fn beside(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
     }
 
     /// A file beside them with a secret for session tickets, which the `handfast` in `bin` makes.
@@ -132,6 +142,52 @@ impl Server {
         }
     }
 
+    /// Starts nginx with one worker process on core 0, which answers handshakes of TLS 1.3 over X25519 with two tickets.
+    ///
+    /// # Errors
+    /// It is not installed, or does not come up.
+    pub fn nginx(certificate: &Certificate) -> Result<Self, RunError> {
+        let program = PathBuf::from("nginx");
+        let io = |e| RunError::Io(program.clone(), e);
+        // It cannot tell which free port it took, so we take one and give it up.
+        let addr = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).map_err(io)?;
+        let (dir, conf, pid) =
+            (certificate.beside(""), certificate.beside("nginx.conf"), certificate.beside("nginx.pid"));
+        let _ = std::fs::remove_file(&pid);
+        let (cert, key) = (certificate.cert(), certificate.key());
+        let config = format!(
+            "daemon off; user root; worker_processes 1; worker_cpu_affinity 01; worker_rlimit_nofile 8192;
+             pid {pid}; error_log stderr crit;
+             events {{ worker_connections 4096; }}
+             http {{
+                 access_log off; client_body_temp_path {dir}; proxy_temp_path {dir}; fastcgi_temp_path {dir};
+                 uwsgi_temp_path {dir}; scgi_temp_path {dir};
+                 server {{
+                     listen {addr} ssl backlog=4096;
+                     ssl_certificate {cert}; ssl_certificate_key {key};
+                     ssl_protocols TLSv1.3; ssl_ecdh_curve X25519; ssl_session_tickets on;
+                 }}
+             }}",
+            pid = pid.display(),
+            dir = dir.display(),
+            cert = cert.display(),
+            key = key.display(),
+        );
+        std::fs::write(&conf, config).map_err(io)?;
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let path = [path, ":/usr/sbin:/usr/local/sbin".into()].join("".as_ref());
+        let mut child =
+            Command::new(&program).env("PATH", path).arg("-p").arg(&dir).arg("-c").arg(&conf).spawn().map_err(io)?;
+        // It writes its process id once it listens.
+        while !std::fs::read_to_string(&pid).is_ok_and(|pid| pid.ends_with('\n')) {
+            if let Some(status) = child.try_wait().map_err(io)? {
+                return Err(RunError::Failed(program, format!("it ended: {status}")));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(Self { child, addr })
+    }
+
     /// Its process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
@@ -171,7 +227,16 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended already.
+        // It may have ended already. One with processes of its own has to end them first, so it is asked.
+        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+            let _ = kill_process(pid, Signal::TERM);
+            for _ in 0..50 {
+                if matches!(self.child.try_wait(), Ok(Some(_))) {
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

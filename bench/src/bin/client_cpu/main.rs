@@ -43,6 +43,9 @@ struct Args {
     /// and the difference is what 1,500 take
     #[arg(long, requires = "shards")]
     instructions: bool,
+    /// Measure `handfast-load --crypto aws-lc` as well: key exchanges one by one
+    #[arg(long)]
+    one_by_one: bool,
     /// Further options of `handfast-load`, such as --burst
     #[arg(last = true)]
     options: Vec<String>,
@@ -59,7 +62,7 @@ fn main() -> ExitCode {
 }
 
 /// Microseconds per handshake.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Measured {
     client: Vec<f64>,
     server: Vec<f64>,
@@ -77,26 +80,39 @@ fn run(args: &Args) -> Result<(), RunError> {
     if let Some(shards) = args.shards {
         return shards::compare(args, shards, &bin, &server);
     }
-    let [mut ours, mut theirs] = [Measured::default(), Measured::default()];
+    let [mut ours, mut theirs, mut one_by_one] = [const { Measured::new() }; 3];
+    let clients = if args.one_by_one { 3 } else { 2 };
     for round in 0..args.rounds {
-        for i in [round % 2, (round + 1) % 2] {
-            if i == 0 {
-                handfast_load(args, &bin, &server, &mut ours)?;
-            } else {
-                s_time(args.seconds, &server, &mut theirs)?;
+        for i in (0..clients).map(|i| (i + round) % clients) {
+            match i {
+                0 => handfast_load(args, &bin, &server, &[], &mut ours)?,
+                1 => s_time(args.seconds, &server, &mut theirs)?,
+                _ => handfast_load(args, &bin, &server, &["--crypto", "aws-lc"], &mut one_by_one)?,
             }
         }
     }
-    report(args, &ours, &theirs);
+    report(args, &ours, &theirs, &one_by_one);
     Ok(())
 }
 
-fn handfast_load(args: &Args, bin: &Path, server: &Server, measured: &mut Measured) -> Result<(), RunError> {
+impl Measured {
+    const fn new() -> Self {
+        Self { client: Vec::new(), server: Vec::new() }
+    }
+}
+
+fn handfast_load(
+    args: &Args,
+    bin: &Path,
+    server: &Server,
+    crypto: &[&str],
+    measured: &mut Measured,
+) -> Result<(), RunError> {
     let (duration, connections) = (format!("{}s", args.seconds), args.connections.to_string());
     let base = ["--tls", "1.3", "--groups", "x25519", "--shards", "1", "--pin-client", "1", "--warm-up", "500ms"];
     let times = ["--duration", &duration, "--connections", &connections];
     let options: Vec<&str> = args.options.iter().map(String::as_str).collect();
-    let report = load(bin, server, &[&base[..], &times, &options].concat())?;
+    let report = load(bin, server, &[&base[..], &times, crypto, &options].concat())?;
     let us = |field: &str| {
         let none = || RunError::Failed("handfast-load".into(), format!("no {field} in {report}"));
         report[field].as_f64().ok_or_else(none)
@@ -134,7 +150,7 @@ fn s_time(seconds: u64, server: &Server, measured: &mut Measured) -> Result<(), 
     Ok(())
 }
 
-fn report(args: &Args, ours: &Measured, theirs: &Measured) {
+fn report(args: &Args, ours: &Measured, theirs: &Measured, one_by_one: &Measured) {
     println!(
         "CPU per full TLS 1.3 handshake in us, min / median / max of {} rounds of {} s",
         args.rounds, args.seconds
@@ -148,6 +164,8 @@ fn report(args: &Args, ours: &Measured, theirs: &Measured) {
         ("tokio-rustls server under it", 1, theirs.server.clone()),
         ("handfast-load / openssl s_time", 3, ratios(&ours.client, &theirs.client)),
         ("handfast-load / its server", 3, ratios(&ours.client, &ours.server)),
+        ("handfast-load --crypto aws-lc", 1, one_by_one.client.clone()),
+        ("handfast-load / the same", 3, ratios(&ours.client, &one_by_one.client)),
     ] {
         if let Some(spread) = Spread::of(&values) {
             println!("{what:<32} {:>24}", format!("{spread:.digits$}"));
