@@ -380,8 +380,10 @@ impl Builder {
     /// # Errors
     /// The first thing that is wrong; nothing is left running then.
     pub fn start(mut self) -> Result<Engine, StartError> {
+        // A clone of the builder may have been started before, and each engine has sessions of its own.
+        self.sessions = Arc::default();
         let blueprint = self.checked()?;
-        self.sessions.limit(self.limits.early_sessions, self.limits.early_session_bytes);
+        self.limit_sessions();
         let cores = cores();
         let shards = self.shards.unwrap_or(cores.len());
         let mut listeners: Vec<Vec<Listener>> = (0..shards).map(|_| Vec::new()).collect();

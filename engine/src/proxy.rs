@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 use crate::peer::PeerAddr;
 
@@ -30,10 +30,10 @@ pub struct ProxyProtocol {
 }
 
 impl ProxyProtocol {
-    /// Trusts the proxies in these networks and no others.
+    /// Trusts the proxies in these networks and no others. Those that map IPv4 (`::ffff:10.0.0.0/104`) are IPv4's.
     #[must_use]
     pub fn from_sources(trusted: impl IntoIterator<Item = IpNet>) -> Self {
-        Self { trusted: trusted.into_iter().collect() }
+        Self { trusted: trusted.into_iter().map(canonical).collect() }
     }
 
     /// The networks that are trusted.
@@ -52,6 +52,14 @@ impl ProxyProtocol {
     }
 }
 
+/// What [`IpAddr::to_canonical`] is for addresses.
+fn canonical(network: IpNet) -> IpNet {
+    let IpNet::V6(mapped) = network else { return network };
+    let (addr, len) = (mapped.addr().to_ipv4_mapped(), mapped.prefix_len().checked_sub(96));
+    let network_v4 = addr.zip(len).and_then(|(addr, len)| Ipv4Net::new(addr, len).ok());
+    network_v4.map_or(network, IpNet::V4)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -63,6 +71,10 @@ mod tests {
             [("10.1.2.3:1", true), ("[::ffff:10.1.2.3]:1", true), ("[fd00::1]:1", true), ("11.0.0.1:1", false)]
         {
             assert_eq!(proxy.trusts(PeerAddr::Ip(peer.parse().unwrap())), trusted, "{peer}");
+        }
+        let mapped = ProxyProtocol::from_sources(["::ffff:10.0.0.0/104".parse().unwrap()]);
+        for (peer, trusted) in [("10.1.2.3:1", true), ("[::ffff:10.1.2.3]:1", true), ("11.0.0.1:1", false)] {
+            assert_eq!(mapped.trusts(PeerAddr::Ip(peer.parse().unwrap())), trusted, "{peer}");
         }
         assert!(proxy.trusts(PeerAddr::Unix));
         assert!(!ProxyProtocol::from_sources([]).trusts(PeerAddr::Ip("127.0.0.1:1".parse().unwrap())));

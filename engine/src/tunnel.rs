@@ -97,7 +97,7 @@ impl AsyncRead for Tunnel {
         while this.unread.is_empty() {
             match ready!(this.inbound.poll_data(cx)) {
                 Some(Ok(bytes)) => this.unread = bytes,
-                Some(Err(error)) => return Poll::Ready(ended(error)),
+                Some(Err(error)) => return Poll::Ready(Err(broken(error))),
                 None => return Poll::Ready(Ok(())),
             }
         }
@@ -111,12 +111,11 @@ impl AsyncRead for Tunnel {
 }
 
 /// What a reader is told when the stream did not end with END_STREAM.
-fn ended(error: h2::Error) -> io::Result<()> {
+fn broken(error: h2::Error) -> io::Error {
     match error.reason() {
-        Some(Reason::NO_ERROR) => Ok(()),
         // RFC 8441 section 5: it stands for TCP's reset.
-        Some(Reason::CANCEL) => Err(io::Error::new(io::ErrorKind::ConnectionReset, error)),
-        _ => Err(error.into_io().unwrap_or_else(|| io::ErrorKind::ConnectionAborted.into())),
+        Some(Reason::CANCEL) => io::Error::new(io::ErrorKind::ConnectionReset, error),
+        _ => error.into_io().unwrap_or_else(|| io::ErrorKind::ConnectionAborted.into()),
     }
 }
 

@@ -1,5 +1,7 @@
 //! Content, trailers and the end of a connection, in both placements.
 
+use std::time::Duration;
+
 use handfast_tests::h2::{End, H2, Response, block, code, flag, frame, kind};
 
 use crate::site::{LIMITED_BYTES, PLACEMENTS, Site};
@@ -267,5 +269,45 @@ fn a_drain_lets_open_streams_end() {
         h2.connection().close().expect("our close_notify");
         let metrics = site.join();
         assert_eq!((metrics.aborted, metrics.lingered_out), (0, 0), "{metrics}");
+    }
+}
+
+#[test]
+fn content_that_is_cut_off_is_not_taken_for_whole() {
+    for placement in PLACEMENTS {
+        let site = Site::on(placement);
+        let mut h2 = site.open();
+        // RFC 9113 section 8.1 lets servers reset with NO_ERROR, for content that they do not want; clients have no such.
+        h2.request(1, "POST", "/count", &[], false);
+        h2.data(1, b"half of", false);
+        h2.send(kind::RST_STREAM, 0, 1, &code::NO_ERROR.to_be_bytes());
+        let end = site.backstage.end();
+        assert!(end.contains("not whole"), "{placement:?}: {end}");
+        h2.headers(3, &[(":method", "CONNECT"), (":authority", "a:1")], false);
+        assert_eq!(h2.next().kind, kind::HEADERS);
+        h2.data(3, b"half of", false);
+        h2.send(kind::RST_STREAM, 0, 3, &code::NO_ERROR.to_be_bytes());
+        assert_eq!(site.backstage.end(), "ConnectionAborted");
+        drop(h2);
+        site.lives_on();
+    }
+}
+
+#[test]
+fn content_of_a_client_that_vanishes_is_not_taken_for_whole() {
+    for placement in PLACEMENTS {
+        let wait = Duration::from_millis(20);
+        let site = Site::with(placement, |options| {
+            options.keep_alive_interval = wait;
+            options.keep_alive_timeout = wait;
+        });
+        let mut h2 = site.open();
+        h2.request(1, "POST", "/count", &[], false);
+        h2.data(1, b"half of", false);
+        // The PING that comes is not answered.
+        let end = site.backstage.end();
+        assert!(end.contains("not whole"), "{placement:?}: {end}");
+        drop(h2);
+        site.lives_on();
     }
 }

@@ -6,8 +6,9 @@ use std::future::{pending, poll_fn};
 use std::net::SocketAddr;
 use std::pin::Pin as Pinned;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use handfast::client::{Client, Connection, Roots};
@@ -36,10 +37,26 @@ type Content = UnsyncBoxBody<Bytes, worker::BodyError>;
 pub(crate) struct Backstage {
     /// Bytes of content that the site has made.
     pub(crate) made: AtomicUsize,
+    /// How contents ended that were read to their end: those of `/count`, and of tunnels.
+    ends: Mutex<Vec<String>>,
+    ended: Condvar,
     gate: Mutex<(bool, Vec<Waker>)>,
 }
 
 impl Backstage {
+    /// Waits for the end of one content, and says how it was.
+    pub(crate) fn end(&self) -> String {
+        let ends = self.ends.lock().expect("the ends");
+        let wait = Duration::from_secs(30);
+        let (mut ends, _) = self.ended.wait_timeout_while(ends, wait, |ends| ends.is_empty()).expect("the ends");
+        ends.pop().expect("no content has ended")
+    }
+
+    fn note(&self, end: String) {
+        self.ends.lock().expect("the ends").push(end);
+        self.ended.notify_all();
+    }
+
     /// Lets those who asked for `/later` have their answers.
     pub(crate) fn open_gate(&self) {
         let mut gate = self.gate.lock().expect("the gate");
@@ -84,7 +101,7 @@ impl Site {
             let (backstage, connection) = (Arc::clone(&shared), connection.clone());
             service_fn(move |mut request| {
                 if let Some(tunnel) = tunnel(&mut request) {
-                    connection.local().spawn(echo(tunnel));
+                    connection.local().spawn(echo(tunnel, Arc::clone(&backstage)));
                 }
                 answer(request, Arc::clone(&backstage))
             })
@@ -136,10 +153,12 @@ impl Site {
 }
 
 /// Sends back what comes through a tunnel.
-async fn echo(tunnel: OnTunnel) {
+async fn echo(tunnel: OnTunnel, backstage: Arc<Backstage>) {
     if let Some(tunnel) = tunnel.await {
         let (mut from, mut to) = split(tunnel);
-        if copy(&mut from, &mut to).await.is_ok() {
+        let copied = copy(&mut from, &mut to).await;
+        backstage.note(copied.as_ref().map_or_else(|e| format!("{:?}", e.kind()), |n| format!("{n} bytes")));
+        if copied.is_ok() {
             to.shutdown().await.expect("the end");
         }
     }
@@ -152,7 +171,11 @@ async fn answer(
     let (head, content) = request.into_parts();
     let response = match head.uri.path() {
         "/echo" => Response::new(content.boxed_unsync()),
-        "/count" => text(StatusCode::OK, count(content).await),
+        "/count" => {
+            let counted = count(content).await;
+            backstage.note(counted.clone());
+            text(StatusCode::OK, counted)
+        }
         "/limited" => match Limited::new(content, LIMITED_BYTES).collect().await {
             Ok(_) => text(StatusCode::OK, "all of it".into()),
             Err(_) => text(StatusCode::PAYLOAD_TOO_LARGE, "too much".into()),

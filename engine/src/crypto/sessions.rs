@@ -78,10 +78,17 @@ impl SessionStore {
         }
     }
 
-    /// Changes the limits; they are enforced as new sessions come.
+    /// Changes the limits, and forgets what is over them.
     pub fn limit(&self, sessions_max: usize, bytes_max: usize) {
         self.sessions_max.store(sessions_max, Ordering::Relaxed);
         self.bytes_max.store(bytes_max, Ordering::Relaxed);
+        for stripe in &self.stripes {
+            // One that is put meanwhile by the limits of before may stay until the next comes.
+            let evicted = lock(stripe).evict_while(|stripe| {
+                stripe.sessions.len() > sessions_max / STRIPES || stripe.bytes > bytes_max / STRIPES
+            });
+            self.evicted.fetch_add(evicted, Ordering::Relaxed);
+        }
     }
 
     /// What has been counted.
@@ -104,15 +111,11 @@ impl SessionStore {
             return false;
         }
         let mut stripe = self.stripe(&id);
-        let mut evicted = 0;
-        while stripe.sessions.len() >= sessions_max
-            || stripe.bytes + cost > bytes_max
-            || stripe.oldest_since().is_some_and(|since| expired(since, now_secs))
-        {
-            let Some((_, oldest)) = stripe.order.first_key_value().map(|(place, id)| (*place, *id)) else { break };
-            stripe.remove(&oldest);
-            evicted += 1;
-        }
+        let evicted = stripe.evict_while(|stripe| {
+            stripe.sessions.len() >= sessions_max
+                || stripe.bytes + cost > bytes_max
+                || stripe.oldest_since().is_some_and(|since| expired(since, now_secs))
+        });
         // An ID is random; should it be there already, the earlier session goes.
         stripe.remove(&id);
         let place = stripe.next;
@@ -140,9 +143,13 @@ impl SessionStore {
     }
 
     fn stripe(&self, id: &[u8; ID_LEN]) -> MutexGuard<'_, Stripe> {
-        // Each critical section leaves its stripe whole, whatever became of the last holder.
-        self.stripes[usize::from(id[0]) % STRIPES].lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.stripes[usize::from(id[0]) % STRIPES])
     }
+}
+
+fn lock(stripe: &Mutex<Stripe>) -> MutexGuard<'_, Stripe> {
+    // Each critical section leaves its stripe whole, whatever became of the last holder.
+    stripe.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Empty and without room; [`SessionStore::limit`] gives it some.
@@ -156,6 +163,17 @@ impl Stripe {
     fn oldest_since(&self) -> Option<u64> {
         let (_, id) = self.order.first_key_value()?;
         Some(self.sessions.get(id)?.since_secs)
+    }
+
+    /// Forgets the oldest while `over`, and says how many.
+    fn evict_while(&mut self, over: impl Fn(&Self) -> bool) -> u64 {
+        let mut evicted = 0;
+        while over(self) {
+            let Some((_, oldest)) = self.order.first_key_value().map(|(place, id)| (*place, *id)) else { break };
+            self.remove(&oldest);
+            evicted += 1;
+        }
+        evicted
     }
 
     fn remove(&mut self, id: &[u8; ID_LEN]) -> Option<Kept> {
@@ -267,6 +285,21 @@ mod tests {
         store.put(id(3), DOMAIN, vec![3], LIFETIME_SECS + 1);
         assert_eq!((store.stripe(&id(1)).sessions.len(), store.counts().evicted), (1, 1));
         assert_eq!(store.take(&id(3), &DOMAIN, 3 * LIFETIME_SECS), None);
+    }
+
+    #[test]
+    fn lower_limits_make_it_forget_at_once() {
+        let store = SessionStore::new(16 * 4, 1 << 20);
+        for n in 1..=4 {
+            store.put(id(n), DOMAIN, vec![n; 100], 0);
+        }
+        store.limit(16 * 2, 1 << 20);
+        assert_eq!(
+            [1, 2, 3, 4].map(|n| store.stripe(&id(n)).sessions.contains_key(&id(n))),
+            [false, false, true, true]
+        );
+        store.limit(0, 0);
+        assert_eq!((store.stripe(&id(4)).bytes, store.counts().evicted), (0, 4));
     }
 
     #[test]

@@ -216,7 +216,7 @@ impl Handle {
     ) -> Result<(), ReloadError> {
         new.check_expiry(running)?;
         let blueprint = new.blueprint().map_err(ReloadError::Invalid)?;
-        new.sessions.limit(new.limits.early_sessions, new.limits.early_session_bytes);
+        new.limit_sessions();
         let reload = Arc::new(Reload::new(blueprint, destinations, new.limits.clone()));
         for thread in &self.0.threads {
             thread.control.reload(Arc::clone(&reload));
@@ -227,6 +227,13 @@ impl Handle {
 }
 
 impl Builder {
+    /// Gives the sessions that may bring early data their room: none where no protocol allows it.
+    pub(super) fn limit_sessions(&self) {
+        let is_early = self.protocols.iter().any(|p| p.early_data > 0);
+        let room = |limit| if is_early { limit } else { 0 };
+        self.sessions.limit(room(self.limits.early_sessions), room(self.limits.early_session_bytes));
+    }
+
     fn without_destinations(mut self) -> Self {
         self.protocols.iter_mut().for_each(|p| p.destination = Destination::Close);
         self

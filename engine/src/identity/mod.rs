@@ -116,6 +116,8 @@ impl Identity {
     ) -> Result<Self, IdentityError> {
         let malformed = |index| IdentityError::CertificateMalformed { at: certificate_at.clone(), index };
         let unusable = || IdentityError::KeyUnusable { at: key_at.clone() };
+        // Before all else, as what is loaded is wiped when it goes.
+        let key = provider.key_provider.load_private_key(key).map_err(|_| unusable());
         let parsed = chain.iter().enumerate().map(|(index, der)| parse(der).ok_or_else(|| malformed(index)));
         let parsed: Vec<_> = parsed.collect::<Result<_, _>>()?;
         let leaf = parsed.first().ok_or_else(|| IdentityError::NoCertificate { at: certificate_at.clone() })?;
@@ -127,7 +129,7 @@ impl Identity {
         let not_after = unix_time(leaf.validity().not_after.timestamp());
         let fingerprint = Fingerprint::of(&chain[0]);
 
-        let key = provider.key_provider.load_private_key(key).map_err(|_| unusable())?;
+        let key = key?;
         // Not rustls' own comparison: it wants to understand all that is critical in the certificate, and acmeIdentifier
         // (RFC 8737) is for the client to understand.
         if key.public_key().is_some_and(|spki| *spki != *leaf.public_key().raw) {
@@ -157,7 +159,7 @@ impl Identity {
     /// # Errors
     /// As for [`with_ocsp_response`](Self::with_ocsp_response), and when the file cannot be read.
     pub fn with_ocsp_file(self, path: &Path) -> Result<Self, IdentityError> {
-        self.with_ocsp_at(pem::read(path)?, &Place::File(path.into()))
+        self.with_ocsp_at(pem::read(path)?.to_vec(), &Place::File(path.into()))
     }
 
     fn with_ocsp_at(self, der: Vec<u8>, at: &Place) -> Result<Self, IdentityError> {

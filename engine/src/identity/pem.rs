@@ -1,6 +1,5 @@
 //! PEM (RFC 7468), from files or from memory.
 
-use std::mem;
 use std::path::Path;
 
 use rustls::pki_types::pem::{Error, PemObject};
@@ -16,8 +15,9 @@ const FILE_LEN_MAX: usize = 1 << 20;
 /// How an encrypted key is marked: in PKCS #8 (RFC 7468 section 11), and before that (RFC 1421 section 4.6.1.1).
 const ENCRYPTED: [&[u8]; 2] = [b"-----BEGIN ENCRYPTED PRIVATE KEY-----", b"Proc-Type: 4,ENCRYPTED"];
 
-pub(super) fn read(path: &Path) -> Result<Vec<u8>, IdentityError> {
-    Ok(mem::take(&mut *content(path)?.bytes))
+/// Wiped as well: a chain may be in one file with its key.
+pub(super) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, IdentityError> {
+    Ok(content(path)?.bytes)
 }
 
 /// Group or others may read it.

@@ -44,7 +44,7 @@ use crate::metrics::Counters;
 use crate::time::Instant64;
 use crate::transport::{Close, ConnId, Event, Transport, Wake};
 use gather::Item;
-use reload::Serving;
+use reload::{Ending, Serving};
 use slots::{Conn, Slot, Slots};
 use timers::Wheel;
 
@@ -209,13 +209,7 @@ where
     /// # Errors
     /// The transport as a whole failed.
     pub fn run(&mut self, control: &Control) -> io::Result<()> {
-        let ended = self.run_until_drained(control);
-        // Nobody will act on it any more, and whoever receives from its mailboxes would wait for it.
-        drop(control.take_reload());
-        ended
-    }
-
-    fn run_until_drained(&mut self, control: &Control) -> io::Result<()> {
+        let _ending = Ending(control);
         loop {
             if control.is_draining() && self.draining_until.is_none() {
                 self.start_drain();

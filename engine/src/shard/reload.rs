@@ -44,7 +44,26 @@ pub struct Control {
     drain: AtomicBool,
     /// There is a reload: what a shard looks at in each turn, so that it takes the lock only for one.
     reloading: AtomicBool,
-    reload: Mutex<Option<Arc<Reload>>>,
+    pending: Mutex<Pending>,
+}
+
+/// What a thread has not come to yet.
+#[derive(Debug, Default)]
+struct Pending {
+    reload: Option<Arc<Reload>>,
+    /// It never will: it has ended.
+    ended: bool,
+}
+
+/// Ends a [`Control`] when its thread ends, by a panic too: nobody will act on it any more, and whoever receives from
+/// the mailboxes of a reload would wait for it.
+pub(super) struct Ending<'a>(pub(super) &'a Control);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        let mut pending = lock(&self.0.pending);
+        *pending = Pending { reload: None, ended: true };
+    }
 }
 
 impl Control {
@@ -56,8 +75,11 @@ impl Control {
     /// Asks for a [reload](Shard::reload). One that the shard has not come to yet is superseded, but for its
     /// destinations when this one has none.
     pub fn reload(&self, reload: Arc<Reload>) {
-        let mut pending = lock(&self.reload);
-        *pending = Some(match pending.take() {
+        let mut pending = lock(&self.pending);
+        if pending.ended {
+            return;
+        }
+        pending.reload = Some(match pending.reload.take() {
             Some(earlier) if reload.destinations.is_none() && earlier.destinations.is_some() => {
                 Arc::new(Reload { destinations: earlier.destinations.clone(), ..(*reload).clone() })
             }
@@ -74,9 +96,9 @@ impl Control {
         if !self.reloading.load(Ordering::Acquire) {
             return None;
         }
-        let mut pending = lock(&self.reload);
+        let mut pending = lock(&self.pending);
         self.reloading.store(false, Ordering::Relaxed);
-        pending.take()
+        pending.reload.take()
     }
 }
 

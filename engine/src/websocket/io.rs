@@ -2,6 +2,8 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use hyper::upgrade::Upgraded;
@@ -22,6 +24,8 @@ pub(super) struct Io {
     below: Below,
     /// RFC 6455 section 7.1.1: the server ends the connection first; what a client still reads until then.
     end_awaited: Option<usize>,
+    /// Set whenever bytes have come, for who asks.
+    heard: Option<Arc<AtomicBool>>,
 }
 
 /// What carries the bytes.
@@ -35,11 +39,17 @@ pub(super) enum Below {
 
 impl Io {
     pub(super) const fn of_server(below: Below) -> Self {
-        Self { below, end_awaited: None }
+        Self { below, end_awaited: None, heard: None }
     }
 
     pub(super) fn of_client(upgraded: Upgraded) -> Self {
-        Self { below: Below::Upgraded(TokioIo::new(upgraded)), end_awaited: Some(DISCARDED_BYTES_MAX) }
+        let below = Below::Upgraded(TokioIo::new(upgraded));
+        Self { below, end_awaited: Some(DISCARDED_BYTES_MAX), heard: None }
+    }
+
+    /// What is set from now on whenever bytes have come, be they a whole frame or not.
+    pub(super) fn heard(&mut self) -> Arc<AtomicBool> {
+        Arc::clone(self.heard.get_or_insert_default())
     }
 }
 
@@ -81,7 +91,14 @@ impl AsyncWrite for Below {
 
 impl AsyncRead for Io {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.below).poll_read(cx, buf)
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.below).poll_read(cx, buf))?;
+        if let Some(heard) = &self.heard
+            && buf.filled().len() > before
+        {
+            heard.store(true, Ordering::Relaxed);
+        }
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -1,6 +1,8 @@
 //! Whether a peer that says nothing is still there (RFC 6455 section 5.5.2).
 
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -19,41 +21,39 @@ pub(super) enum Turn {
 
 /// Counts a peer's silence.
 ///
-/// It does not look at the clock for each frame: it sleeps, and asks when it wakes whether anything has come.
+/// It does not look at the clock for each frame: it sleeps, and looks when it wakes whether anything has come.
 pub(super) struct Pulse {
     every: KeepAlive,
     sleep: Pin<Box<dyn Sleep>>,
-    heard: bool,
+    /// Something has come: a frame, or some of one, as a long one leaves no room for a Pong until it is through.
+    heard: Arc<AtomicBool>,
     asked: bool,
 }
 
 impl Pulse {
-    pub(super) fn new(every: KeepAlive, timer: &Timer) -> Self {
-        Self { every, sleep: timer.sleep(every.ping_interval), heard: false, asked: false }
-    }
-
-    /// Something has come.
-    pub(super) fn heard(&mut self, timer: &Timer) {
-        self.heard = true;
-        if self.asked {
-            self.asked = false;
-            self.sleep_for(self.every.ping_interval, timer);
-        }
+    /// `heard` is set by whoever reads.
+    pub(super) fn new(every: KeepAlive, heard: Arc<AtomicBool>, timer: &Timer) -> Self {
+        Self { every, sleep: timer.sleep(every.ping_interval), heard, asked: false }
     }
 
     pub(super) fn poll(&mut self, timer: &Timer, cx: &mut Context<'_>) -> Poll<Turn> {
         loop {
-            ready!(self.sleep.as_mut().poll(cx));
+            // An answer is not waited for any longer once it is there; all else can wait until the sleep is over.
+            if !self.asked {
+                ready!(self.sleep.as_mut().poll(cx));
+            }
+            if self.heard.swap(false, Ordering::Relaxed) {
+                self.asked = false;
+                self.sleep_for(self.every.ping_interval, timer);
+                continue;
+            }
             if self.asked {
+                ready!(self.sleep.as_mut().poll(cx));
                 return Poll::Ready(Turn::Silent(self.every.pong_wait));
             }
-            if !self.heard {
-                self.asked = true;
-                self.sleep_for(self.every.pong_wait, timer);
-                return Poll::Ready(Turn::Ping);
-            }
-            self.heard = false;
-            self.sleep_for(self.every.ping_interval, timer);
+            self.asked = true;
+            self.sleep_for(self.every.pong_wait, timer);
+            return Poll::Ready(Turn::Ping);
         }
     }
 

@@ -80,7 +80,7 @@ impl WebSocket {
     /// # Errors
     /// When the library does not know what was agreed on.
     pub(super) fn new(
-        io: Io,
+        mut io: Io,
         role: Role,
         options: &Options,
         agreed: &Agreed,
@@ -88,12 +88,13 @@ impl WebSocket {
         draining: Option<Draining>,
     ) -> Result<Self, WebSocketError> {
         let extensions = agreed.extensions.as_deref();
+        let keep_alive = options.keep_alive.map(|keep_alive| Pulse::new(keep_alive, io.heard(), &timer));
         let frames = yawc::WebSocket::from_stream_with_extensions(io, role, extensions, options.for_library())
             .map_err(|e| WebSocketError::of(&e))?;
         Ok(Self {
             frames: Some(Box::new(frames)),
             phase: Phase::Open,
-            keep_alive: options.keep_alive.map(|keep_alive| Pulse::new(keep_alive, &timer)),
+            keep_alive,
             timer,
             draining,
             close_wait: options.close_wait,
@@ -205,9 +206,6 @@ impl WebSocket {
         let Some(frames) = &mut self.frames else { return Poll::Ready(Err(WebSocketError::Closed)) };
         let Poll::Ready(frame) = frames.poll_next_frame(cx) else { return self.poll_keep_alive(cx) };
         let frame = frame.map_err(|e| WebSocketError::of(&e))?;
-        if let Some(keep_alive) = &mut self.keep_alive {
-            keep_alive.heard(&self.timer);
-        }
         if frame.opcode().is_control() && frame.payload().len() > CONTROL_BYTES_MAX {
             return Poll::Ready(Err(WebSocketError::Peer(Violation::Frame)));
         }
@@ -375,8 +373,8 @@ impl WebSocket {
             let Some(frames) = &mut self.frames else { return Poll::Ready(Ok(())) };
             match &mut self.phase {
                 Phase::Closing(close) => {
-                    // Reading goes on while our frame waits, as the peer may be stuck with sending, too; and when it
-                    // cannot leave, as the peer's may have come just before the end.
+                    // Reading goes on while our frame waits, as the peer may be stuck with sending, too, unless a Pong
+                    // waits with it; and when it cannot leave, as the peer's may have come just before the end.
                     if close.is_some()
                         && let Poll::Ready(Ok(())) = frames.poll_ready_unpin(cx)
                         && let Some(close) = close.take()
@@ -386,7 +384,12 @@ impl WebSocket {
                     if close.is_none() {
                         let _ = frames.poll_flush_unpin(cx);
                     }
+                    if mem::take(&mut self.pong_due) && frames.poll_ready_unpin(cx).is_pending() {
+                        self.pong_due = true;
+                        return Poll::Pending;
+                    }
                     let frame = ready!(frames.poll_next_frame(cx)).map_err(broken)?;
+                    self.pong_due = frame.opcode() == OpCode::Ping;
                     if frame.opcode() == OpCode::Close {
                         self.peer_close = Some(Close::from_payload(frame.payload()));
                         // When ours has not left, the library's answer takes its place.

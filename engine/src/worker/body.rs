@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 #[cfg(feature = "h2")]
-use h2::{Reason, RecvStream};
+use h2::RecvStream;
 #[cfg(feature = "h1")]
 use hyper::body::Incoming;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
@@ -236,11 +236,8 @@ fn poll_stream(
     in_trailers: &mut bool,
     cx: &mut Context<'_>,
 ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-    let failed = |error: h2::Error| match error.reason() {
-        // RFC 9113 section 8.1: the client wants no answer to the rest, which is no fault.
-        Some(Reason::NO_ERROR) => None,
-        _ => Some(Err(BodyError::Http2(error))),
-    };
+    // NO_ERROR as well: only a server may end a stream early with it (RFC 9113 section 8.1), and content that has no
+    // END_STREAM is not whole.
     if !*in_trailers {
         match ready!(content.poll_data(cx)) {
             Some(Ok(bytes)) => {
@@ -249,13 +246,13 @@ fn poll_stream(
                 *length = length.map(|left| left.saturating_sub(bytes.len() as u64));
                 return Poll::Ready(Some(Ok(Frame::data(bytes))));
             }
-            Some(Err(error)) => return Poll::Ready(failed(error)),
+            Some(Err(error)) => return Poll::Ready(Some(Err(BodyError::Http2(error)))),
             None => *in_trailers = true,
         }
     }
     Poll::Ready(match ready!(content.poll_trailers(cx)) {
         Ok(trailers) => trailers.map(|trailers| Ok(Frame::trailers(trailers))),
-        Err(error) => failed(error),
+        Err(error) => Some(Err(BodyError::Http2(error))),
     })
 }
 

@@ -132,21 +132,29 @@ fn drain_says_goaway_and_closes() {
 fn panicking_service_resets_its_stream_alone() {
     for placement in PLACEMENTS {
         let protocol = Protocol::alpn("h2").worker(worker::http2::serve(|_| {
-            service_fn(|request: Request<worker::Body>| async move {
+            service_fn(|request: Request<worker::Body>| {
+                let boom = || std::panic::resume_unwind(Box::new("on purpose"));
                 if request.uri().path() == "/boom" {
-                    std::panic::resume_unwind(Box::new("on purpose"));
+                    boom();
                 }
-                Ok::<_, Infallible>(Response::new("well".to_owned()))
+                async move {
+                    if request.uri().path() == "/later" {
+                        boom();
+                    }
+                    Ok::<_, Infallible>(Response::new("well".to_owned()))
+                }
             })
         }));
         let server = Server::start(placement, [protocol]);
         let mut h2 = H2::new(server.connect("h2"));
-        h2.request(1, "/boom");
-        let reset = h2.next();
-        assert_eq!((reset.kind, reset.stream), (RST_STREAM, 1));
-        h2.request(3, "/");
+        for (stream, path) in [(1, "/boom"), (3, "/later")] {
+            h2.request(stream, path);
+            let reset = h2.next();
+            assert_eq!((reset.kind, reset.stream), (RST_STREAM, stream), "{path}");
+        }
+        h2.request(5, "/");
         assert_eq!(h2.content(), b"well");
-        assert_eq!(server.metrics().handler_panics, 1);
+        assert_eq!(server.metrics().handler_panics, 2);
         drop(h2);
         server.shutdown();
     }

@@ -1,6 +1,7 @@
 //! One `h2` connection as a future: takes up streams, and keeps the deadlines.
 
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -105,18 +106,34 @@ impl<S: HttpService> Served<S> {
             let mut request = Request::from_parts(head, Body::empty());
             request.extensions_mut().insert(tunnel);
             let connect = Connect::new(promise, content);
-            let answer = self.service.call(request);
+            let Some((answer, reply)) = self.call(request, reply) else { return };
             return services.spawn(Exchange::new(answer, reply, &self.options, services).connect(connect));
         }
         if content.is_end_stream() {
-            let answer = self.service.call(Request::from_parts(head, Body::empty()));
+            let Some((answer, reply)) = self.call(Request::from_parts(head, Body::empty()), reply) else { return };
             return services.spawn(Exchange::new(answer, reply, &self.options, services).head(is_head));
         }
         let dialogue = Dialogue::new(expects_continue(&head.headers));
         let body = Body::http2(content, length, &dialogue, services, self.options.content_wait);
-        let answer = self.service.call(Request::from_parts(head, body));
+        let Some((answer, reply)) = self.call(Request::from_parts(head, body), reply) else { return };
         let exchange = Exchange::new(answer, reply, &self.options, services).head(is_head);
         services.spawn(exchange.dialogue(dialogue));
+    }
+
+    /// Calls the service; if it panics before there is a future, its stream ends and the others go on.
+    fn call(&self, request: Request<Body>, reply: Reply) -> Option<(S::Future, Reply)> {
+        // After a panic the service is called again: as with one whose futures panic, that is the embedder's to bear.
+        match catch_unwind(AssertUnwindSafe(|| self.service.call(request))) {
+            Ok(answer) => Some((answer, reply)),
+            Err(panic) => {
+                // It goes on where all panics of handlers are counted, and resets the stream there.
+                self.heard.services.spawn(async move {
+                    let _reply = reply;
+                    resume_unwind(panic);
+                });
+                None
+            }
+        }
     }
 
     /// Asks the client for a sign of life.

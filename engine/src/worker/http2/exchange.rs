@@ -272,7 +272,8 @@ fn reason(error: &(dyn Error + 'static)) -> Reason {
         if let Some(BodyError::Late { .. }) = error.downcast_ref() {
             return Reason::CANCEL;
         }
-        if let Some(reason) = error.downcast_ref().and_then(h2::Error::reason) {
+        // An answer that failed is none, even if what it failed by was no error.
+        if let Some(reason) = error.downcast_ref().and_then(h2::Error::reason).filter(|&r| r != Reason::NO_ERROR) {
             return reason;
         }
         cause = error.source();

@@ -211,6 +211,59 @@ fn peer_that_pings_without_end_and_reads_nothing_is_given_up() {
 }
 
 #[test]
+fn pings_to_a_websocket_that_closes_do_not_pile_up() {
+    everywhere(|placement, version| async move {
+        let (tell, told) = mpsc::channel();
+        let mut options = Options::default();
+        options.close_wait = Duration::from_millis(300);
+        let after = options.close_wait;
+        let handler = move |mut socket: WebSocket, _| {
+            let tell = tell.clone();
+            async move {
+                let _ = tell.send(socket.close(CloseCode::NORMAL, "").await);
+            }
+        };
+        let server = Server::start(placement, both(&options, handler));
+        let mut tunnel = Tunnel::open(&server, version, &[]).await;
+        let mut ping = vec![0x89, 0x80 | 125, 0, 0, 0, 0];
+        ping.resize(6 + 125, b'x');
+        let flood = tokio::spawn(async move {
+            let many = ping.repeat(500);
+            let mut taken = 0;
+            while tokio::io::AsyncWriteExt::write_all(&mut tunnel.io, &many).await.is_ok() {
+                taken += many.len();
+            }
+            taken
+        });
+        assert_eq!(seen(told).await, Err(WebSocketError::NotClosed { after }));
+        // What the kernel's buffers on the way hold, and not all that can be sent in as long.
+        let taken = flood.await.unwrap();
+        assert!(taken < 24 << 20, "{taken} bytes of pings were read");
+    });
+}
+
+#[test]
+fn a_frame_under_way_is_a_sign_of_life() {
+    everywhere(|placement, version| async move {
+        let (handler, told) = reporting();
+        let mut options = Options::default();
+        options.keep_alive = Some(KeepAlive::new(Duration::from_millis(40), Duration::from_millis(40)));
+        let server = Server::start(placement, both(&options, handler));
+        let mut tunnel = Tunnel::open(&server, version, &[]).await;
+        // Sixty bytes that take at least seven times as long as silence is borne.
+        tokio::io::AsyncWriteExt::write_all(&mut tunnel.io, &[0x82, 0x80 | 60, 0, 0, 0, 0]).await.unwrap();
+        let mut beat = tokio::time::interval(Duration::from_millis(10));
+        for _ in 0..60 {
+            beat.tick().await;
+            tokio::io::AsyncWriteExt::write_all(&mut tunnel.io, &[0]).await.unwrap();
+            tokio::io::AsyncWriteExt::flush(&mut tunnel.io).await.unwrap();
+        }
+        tunnel.send(0x88, &[3, 0xe8]).await;
+        assert_eq!(seen(told).await, Ok(()));
+    });
+}
+
+#[test]
 fn drain_closes_with_going_away_and_the_handler_hears_of_the_end() {
     everywhere(|placement, version| async move {
         let (handler, told) = reporting();
