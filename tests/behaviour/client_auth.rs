@@ -1,11 +1,14 @@
 //! Clients that show certificates, or do not.
 
 use std::sync::{Arc, LazyLock};
+use std::time::{Duration, SystemTime};
 
 use handfast::crypto::{TicketOptions, TicketSecrets};
 use handfast::error::RefusalClass;
 use handfast::handshake::{Blueprint, ProtocolTls, Sources};
 use handfast::identity::{AltName, ClientAuth, ClientRoots};
+use handfast::rustls::pki_types::UnixTime;
+use handfast::rustls::time_provider::{DefaultTimeProvider, TimeProvider};
 use handfast::rustls::{ClientConfig, version};
 use handfast::selection::Table;
 use handfast::shard::{Destination, Reload, ShardConfig};
@@ -39,6 +42,10 @@ fn tickets() -> TicketOptions {
 
 /// Protocols that share one certificate set.
 fn reload(server: &Made, protocols: &[(&str, ClientAuth)]) -> Reload {
+    reload_by(&Sources::default(), server, protocols)
+}
+
+fn reload_by(sources: &Sources, server: &Made, protocols: &[(&str, ClientAuth)]) -> Reload {
     let set = server.set("default");
     let mut table = Table::builder();
     let mut tls = Vec::new();
@@ -49,7 +56,7 @@ fn reload(server: &Made, protocols: &[(&str, ClientAuth)]) -> Reload {
         tls.push(protocol);
     }
     let table = table.build().expect("a table");
-    let blueprint = Blueprint::new(table, &tls, &Sources::default()).expect("configurations").with_tickets(tickets());
+    let blueprint = Blueprint::new(table, &tls, sources).expect("configurations").with_tickets(tickets());
     Reload::new(blueprint, Some(protocols.iter().map(|_| whoami()).collect()), limits())
 }
 
@@ -172,6 +179,38 @@ pub(crate) fn other_client_cas_end_resumption<W: World>() {
         // Another authority: who has a ticket is a stranger all the same.
         world.shard().reload(&reload(&server, &[("chat/1", ClientAuth::Required(roots(&other)))]));
         assert_eq!(answers(&mut world), None);
+    }
+}
+
+/// The wall clock, and so many hours more.
+#[derive(Debug)]
+struct Ahead(u64);
+
+impl TimeProvider for Ahead {
+    fn current_time(&self) -> Option<UnixTime> {
+        let now = DefaultTimeProvider.current_time()?.as_secs();
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(now + self.0 * 3600)))
+    }
+}
+
+pub(crate) fn an_expired_certificate_does_not_resume<W: World>() {
+    let (server, ca) = (make(&["localhost"]), Authority::new("ours"));
+    for tls in [&version::TLS12, &version::TLS13] {
+        let auth = ClientAuth::Required(roots(&ca));
+        let mut world = W::new(shard(&server, &[("chat/1", auth.clone())]));
+        let mut options = resuming(&server, tls);
+        options.certificate = Some(Arc::new(
+            ca.issue("short", |p| p.not_after = (SystemTime::now() + Duration::from_secs(2 * 3600)).into()),
+        ));
+        let config = options.config();
+        assert_eq!(ask(&mut world, &config, "chat/1").as_deref(), Some("CN=short"));
+        for (hours, answer) in [(1, Some("CN=short, again")), (3, None)] {
+            let mut sources = Sources::default();
+            sources.time = Arc::new(Ahead(hours));
+            world.shard().reload(&reload_by(&sources, &server, &[("chat/1", auth.clone())]));
+            assert_eq!(ask(&mut world, &config, "chat/1").as_deref(), answer, "{:?}", tls.version);
+        }
+        assert_eq!(world.metrics().refused(RefusalClass::ClientCertificate), 1);
     }
 }
 

@@ -63,6 +63,7 @@ behaviours! {
         modes_in_each_version,
         a_session_without_a_certificate_does_not_resume_where_one_is_required,
         other_client_cas_end_resumption,
+        an_expired_certificate_does_not_resume,
         a_revoked_certificate_is_refused,
         names_of_the_client;
     compression:

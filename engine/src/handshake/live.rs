@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use rustls::compress::{CertCompressor, CompressionCache};
 use rustls::crypto::CryptoProvider;
+use rustls::pki_types::UnixTime;
 use rustls::server::NoServerSessionStorage;
 use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
 use rustls::{ServerConfig, SupportedProtocolVersion, version};
@@ -79,7 +80,7 @@ impl ProtocolTls {
 pub struct Sources {
     /// The cryptography.
     pub provider: Arc<CryptoProvider>,
-    /// The wall clock, for ticket ages.
+    /// The wall clock, for ticket ages and for certificates of clients.
     pub time: Arc<dyn TimeProvider>,
 }
 
@@ -211,7 +212,8 @@ impl Blueprint {
             let tls12 = if by12 == by13 { newest.clone() } else { resuming(by12) };
             LiveProtocol { id: Arc::from(&*p.id), newest, tls12 }
         });
-        Live { table: Arc::clone(&self.table), protocols: protocols.collect() }
+        let (table, time) = (Arc::clone(&self.table), Arc::clone(&self.sources.time));
+        Live { table, protocols: protocols.collect(), time }
     }
 
     /// rustls accepts early data only of sessions that it takes out of a store. A worker may answer it before the
@@ -271,6 +273,7 @@ struct Configurations {
 pub struct Live {
     table: Arc<Table>,
     protocols: Vec<LiveProtocol>,
+    time: Arc<dyn TimeProvider>,
 }
 
 impl Live {
@@ -278,6 +281,11 @@ impl Live {
     #[must_use]
     pub fn table(&self) -> &Table {
         &self.table
+    }
+
+    /// The wall clock's time, if it has one.
+    pub(super) fn wall_time(&self) -> Option<UnixTime> {
+        self.time.current_time()
     }
 
     /// The configuration and the protocol ID that `decision` names, for a client that offers TLS 1.3 or does not.

@@ -4,7 +4,7 @@
 //! It knows no socket, no clock and no randomness: time is an argument, and entropy comes from the provider in
 //! its [`Live`] configuration.
 
-use rustls::ProtocolVersion;
+use rustls::{CertificateError, ProtocolVersion};
 
 use super::facts::{Background, EarlyData, HandshakeFacts};
 use super::hello::{ClientHelloView, Hello, HelloReader};
@@ -12,6 +12,7 @@ use super::live::Live;
 use super::proxy::ProxyReader;
 use super::session::Session;
 use crate::error::Refusal;
+use crate::identity::has_expired;
 use crate::limits::Limits;
 use crate::peer::PeerAddr;
 use crate::time::Instant64;
@@ -311,9 +312,21 @@ struct Plaintext {
 }
 
 impl Negotiating {
+    /// Whether the client's certificate has expired since it was verified, in a session that is resumed now: rustls
+    /// does not look again, and tickets that a resumed session gets would make that go on for ever.
+    fn is_client_expired(&self, live: &Live) -> bool {
+        let leaf = self.session.common().peer_certificates().and_then(|chain| chain.first());
+        leaf.is_some_and(|leaf| live.wall_time().is_none_or(|now| has_expired(leaf, now)))
+    }
+
     /// Finds out where rustls stands now.
     fn settle(mut self, received: Plaintext, peer_closed: bool, end: bool, cx: Context<'_>) -> Step {
-        if !self.session.common().is_handshaking() {
+        let is_handshaking = self.session.common().is_handshaking();
+        // Before anybody is given a byte of it.
+        if (!is_handshaking || !received.bytes.is_empty()) && self.is_client_expired(cx.live) {
+            return Step::Refused(Refusal::Tls(rustls::Error::InvalidCertificate(CertificateError::Expired)));
+        }
+        if !is_handshaking {
             let early_data = (received.early_data > 0).then(|| EarlyData::new(received.early_data));
             early_data.iter().for_each(EarlyData::confirm);
             let facts = self.background.settle(self.session.common(), early_data, cx.now);

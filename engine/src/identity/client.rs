@@ -7,14 +7,14 @@ use std::sync::Arc;
 
 use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
 use x509_cert::der::Decode;
 use x509_cert::name::Name;
 use x509_parser::prelude::{GeneralName, X509Certificate};
 
-use super::{ClientAuthMode, Fingerprint, IdentityError, Place, parse, pem, ticket_domain};
+use super::{ClientAuthMode, Fingerprint, IdentityError, Place, parse, pem, ticket_domain, unix_time};
 
 /// Whether the clients of a protocol show certificates, and who vouches for them.
 #[derive(Clone, Debug, Default)]
@@ -233,6 +233,11 @@ impl ClientIdentity {
             certificate: certificate.clone().into_owned(),
         }
     }
+}
+
+/// Whether `certificate` has had its time, or cannot be read.
+pub(crate) fn has_expired(certificate: &CertificateDer<'_>, now: UnixTime) -> bool {
+    parse(certificate).is_none_or(|parsed| now > unix_time(parsed.validity().not_after.timestamp()))
 }
 
 impl fmt::Debug for ClientIdentity {

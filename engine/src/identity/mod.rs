@@ -28,6 +28,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{SignatureAlgorithm, SignatureScheme};
 use x509_parser::prelude::{GeneralName, X509Certificate};
 
+pub(crate) use client::has_expired;
 pub use client::{AltName, ClientAuth, ClientIdentity, ClientRoots};
 pub use compression::BROTLI;
 pub use domain::{ClientAuthMode, ticket_domain};

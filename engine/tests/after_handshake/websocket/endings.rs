@@ -3,9 +3,9 @@
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use handfast::HandshakeFacts;
 use handfast::websocket::client::open_stream;
 use handfast::websocket::{CloseCode, Deflate, KeepAlive, Message, Options, Violation, WebSocket, WebSocketError};
+use handfast::{HandshakeFacts, Limits};
 use http_body_util::Empty;
 use hyper::Request;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -223,7 +223,9 @@ fn pings_to_a_websocket_that_closes_do_not_pile_up() {
                 let _ = tell.send(socket.close(CloseCode::NORMAL, "").await);
             }
         };
-        let server = Server::start(placement, both(&options, handler));
+        let mut limits = Limits::default();
+        (limits.unsent_wait, limits.linger) = (Duration::from_millis(30), Duration::from_millis(30));
+        let server = Server::start_with(placement, both(&options, handler), |b| b.limits(limits));
         let mut tunnel = Tunnel::open(&server, version, &[]).await;
         let mut ping = vec![0x89, 0x80 | 125, 0, 0, 0, 0];
         ping.resize(6 + 125, b'x');
