@@ -127,7 +127,7 @@ pub enum Found {
 /// # Errors
 /// A probe could not be made.
 pub fn knee<P: Probe>(probe: &mut P, bounds: &Bounds) -> Result<Found, P::Error> {
-    let mut search = Search { probe, bounds, left: bounds.probes_max, held: None, late_at: None, late: 0 };
+    let mut search = Search { probe, bounds, left: bounds.probes_max, held: None, late_at: None };
     let (Ok(found) | Err(found)) = search.run()?;
     Ok(match (found, search.late_at) {
         // What was missed there says nothing about the server.
@@ -146,8 +146,6 @@ struct Search<'a, P> {
     held: Option<f64>,
     /// The lowest rate that was missed because the generator was late.
     late_at: Option<f64>,
-    /// Probes in which it was.
-    late: u32,
 }
 
 /// The inner error is an end before the knee is known.
@@ -250,13 +248,21 @@ impl<P: Probe> Search<'_, P> {
 
     /// Whether the objective is met at `rate`; a miss is seen twice.
     fn holds(&mut self, rate: f64, step: Step) -> Ended<bool, P::Error> {
-        let holds = go_on!(self.ask(rate, step)) || go_on!(self.ask(rate, Step::Repeat));
+        let first = go_on!(self.ask(rate, step));
+        let holds = first == Seen::Met || go_on!(self.again(rate, first));
         if holds {
             self.held = Some(self.held.map_or(rate, |held| held.max(rate)));
-            // It was late below this by chance.
-            self.late_at = self.late_at.filter(|late| *late > rate);
         }
         Ok(Ok(holds))
+    }
+
+    /// A second probe at `rate`. When the generator was late in both, it is the limit there.
+    fn again(&mut self, rate: f64, first: Seen) -> Ended<bool, P::Error> {
+        let second = go_on!(self.ask(rate, Step::Repeat));
+        if (first, second) == (Seen::Late, Seen::Late) {
+            self.late_at = Some(self.late_at.map_or(rate, |at| at.min(rate)));
+        }
+        Ok(Ok(second == Seen::Met))
     }
 
     fn confirmed(&mut self, rate: f64) -> Ended<bool, P::Error> {
@@ -280,27 +286,34 @@ impl<P: Probe> Search<'_, P> {
 
     /// One probe, or a second one when the generator was late in the first: that says nothing of the server.
     fn ask_unless_late(&mut self, rate: f64) -> Ended<bool, P::Error> {
-        let late = self.late;
-        let met = go_on!(self.ask(rate, Step::Confirm));
-        Ok(Ok(met || (self.late > late && go_on!(self.ask(rate, Step::Repeat)))))
+        let first = go_on!(self.ask(rate, Step::Confirm));
+        if first == Seen::Late { self.again(rate, first) } else { Ok(Ok(first == Seen::Met)) }
     }
 
-    fn ask(&mut self, rate: f64, step: Step) -> Ended<bool, P::Error> {
+    fn ask(&mut self, rate: f64, step: Step) -> Ended<Seen, P::Error> {
         if self.left == 0 {
             return Ok(Err(Found::Unfinished { held: self.held }));
         }
         self.left -= 1;
         Ok(match self.probe.probe(rate, step)? {
-            Observation::Met => Ok(true),
-            Observation::Missed => Ok(false),
-            Observation::GeneratorLate => {
-                self.late += 1;
-                self.late_at = Some(self.late_at.map_or(rate, |at| at.min(rate)));
-                Ok(false)
+            Observation::Met => {
+                // Where it was late below this, that was by chance.
+                self.late_at = self.late_at.filter(|late| *late > rate);
+                Ok(Seen::Met)
             }
+            Observation::Missed => Ok(Seen::Missed),
+            Observation::GeneratorLate => Ok(Seen::Late),
             Observation::Interrupted => Err(Found::Unfinished { held: self.held }),
         })
     }
+}
+
+/// What a probe that was made tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Seen {
+    Met,
+    Missed,
+    Late,
 }
 
 /// The rate that is offered for `rate`: it is also the one that is reported.

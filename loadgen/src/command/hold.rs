@@ -26,7 +26,7 @@ pub(super) const EXAMPLES: &str = "\
 Examples:
   handfast-load hold localhost:8443 --connections 5000 --duration 60s --server-pid 1
       Five thousand idle connections for a minute, and what each takes on the server.
-  handfast-load hold localhost:8443 --connections 18000 --source 127.0.0.0/24 --duration 60s --hdr 1.hdr
+  handfast-load hold localhost:8443 -c 18000 --source 127.0.0.0/24 --duration 60s --hdr 1.hdr
       From many addresses, so that local ports do not run out; the log of several such processes is for `merge`.";
 
 /// The options of `hold`.
