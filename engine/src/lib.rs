@@ -242,6 +242,7 @@
 //! [`Transport`]: transport::Transport
 
 mod buffer;
+mod chunks;
 #[cfg(feature = "client")]
 pub mod client;
 #[cfg(feature = "config")]

@@ -15,6 +15,7 @@ use async_task::{Runnable, Task};
 use pin_project_lite::pin_project;
 
 use super::timers::{TimerKey, Wheel};
+use crate::chunks::Chunks;
 use crate::time::Instant64;
 use crate::transport::{ConnId, Wake};
 
@@ -53,13 +54,13 @@ pub(crate) struct Services {
 
 /// Values at stable indices.
 struct Places<T> {
-    values: Vec<Option<T>>,
+    values: Chunks<Option<T>>,
     free: Vec<usize>,
 }
 
 impl<T> Default for Places<T> {
     fn default() -> Self {
-        Self { values: Vec::new(), free: Vec::new() }
+        Self { values: Chunks::new(), free: Vec::new() }
     }
 }
 

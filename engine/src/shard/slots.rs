@@ -10,6 +10,7 @@ use super::reload::Serving;
 use super::stream::{Ended, Shared};
 use super::timers::TimerKey;
 use crate::buffer::Buffer;
+use crate::chunks::Chunks;
 use crate::handshake::{EarlyData, Handshake, Session};
 use crate::time::Instant64;
 use crate::transport::ConnId;
@@ -114,7 +115,7 @@ impl Slot {
 /// Slots by [`ConnId`]: beside the transport's own slab, with the same indices and generations.
 #[derive(Default)]
 pub(super) struct Slots {
-    entries: Vec<Option<(u32, Slot)>>,
+    entries: Chunks<Option<(u32, Slot)>>,
     len: usize,
 }
 
@@ -142,8 +143,8 @@ impl Slots {
     }
 
     pub(super) fn put(&mut self, id: ConnId, slot: Slot) {
-        if self.entries.len() <= id.slot() {
-            self.entries.resize_with(id.slot() + 1, || None);
+        while self.entries.len() <= id.slot() {
+            self.entries.push(None);
         }
         self.entries[id.slot()] = Some((id.generation(), slot));
         self.len += 1;
@@ -154,5 +155,18 @@ impl Slots {
             e.as_ref().and_then(|(generation, _)| Some(ConnId::new(u32::try_from(i).ok()?, *generation)))
         };
         self.entries.iter().enumerate().filter_map(id).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each idle connection has one.
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn slots_do_not_grow_unseen() {
+        assert!(size_of::<Option<(u32, Slot)>>() <= 312, "{}", size_of::<Option<(u32, Slot)>>());
+        assert!(size_of::<Streaming>() <= 88, "{}", size_of::<Streaming>());
     }
 }

@@ -6,6 +6,7 @@
 //! and the next thing to do is found with one bit scan a level. When time reaches a slot of a higher level, its
 //! timers move down (they *cascade*); a timer moves at most once a level.
 
+use crate::chunks::Chunks;
 use crate::time::Instant64;
 
 /// log2 of the nanoseconds in a tick.
@@ -65,7 +66,7 @@ pub struct Wheel<T> {
     occupied: [u64; LEVELS],
     /// The first entry of each slot's circular list, and of the due list.
     heads: [u32; DUE + 1],
-    entries: Vec<Entry<T>>,
+    entries: Chunks<Entry<T>>,
     free: u32,
     len: usize,
 }
@@ -81,7 +82,7 @@ impl<T> Wheel<T> {
             current: now.as_nanos() >> TICK_BITS,
             occupied: [0; LEVELS],
             heads: [NIL; DUE + 1],
-            entries: Vec::new(),
+            entries: Chunks::new(),
             free: NIL,
             len: 0,
         }

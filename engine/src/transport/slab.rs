@@ -1,5 +1,7 @@
 //! Slots with generations: a stale identifier finds nothing.
 
+use crate::chunks::Chunks;
+
 /// Names one connection of one transport for as long as it lives.
 ///
 /// A slot is used again after its connection closed, with the next generation, so an event or a timer that was
@@ -39,13 +41,13 @@ struct Slot<T> {
 /// Values in slots; a removed value's [`ConnId`] never finds its successor.
 #[derive(Debug)]
 pub struct Slab<T> {
-    slots: Vec<Slot<T>>,
+    slots: Chunks<Slot<T>>,
     free: Vec<u32>,
 }
 
 impl<T> Default for Slab<T> {
     fn default() -> Self {
-        Self { slots: Vec::new(), free: Vec::new() }
+        Self { slots: Chunks::new(), free: Vec::new() }
     }
 }
 
