@@ -39,10 +39,6 @@ struct Args {
     /// Handshakes per second of that comparison, over all client threads; well below what one of them can make
     #[arg(long, value_name = "R", default_value_t = 3000, requires = "shards")]
     rate: u32,
-    /// Count instructions with valgrind instead of time, in that comparison: each round makes 2,000 handshakes and 500,
-    /// and the difference is what 1,500 take
-    #[arg(long, requires = "shards")]
-    instructions: bool,
     /// Measure `handfast-load --crypto aws-lc` as well: key exchanges one by one
     #[arg(long)]
     one_by_one: bool,
