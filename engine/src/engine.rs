@@ -501,7 +501,7 @@ impl Builder {
 
     fn blueprint(&self) -> Result<Blueprint, StartError> {
         let lifetime = self.ticket_options.lifetime;
-        if !(TicketOptions::LIFETIME_MIN..=TicketOptions::LIFETIME_MAX).contains(&lifetime) {
+        if TicketOptions::nearest_lifetime(lifetime) != lifetime {
             return Err(StartError::TicketLifetime(lifetime));
         }
         let mut table = Table::builder().policy(self.policy.clone());

@@ -17,6 +17,15 @@ pub(crate) struct Content {
     pub(crate) mode: Option<u32>,
 }
 
+impl Content {
+    /// The permissions, if every user of this machine has some: to read what is secret, or to write what is trusted. A
+    /// group is how an administrator lets a server that is not root read what it does not own, so what a group may do is
+    /// meant.
+    pub(crate) fn exposed(&self) -> Option<u32> {
+        self.mode.filter(|mode| mode & 0o007 != 0)
+    }
+}
+
 /// Reads up to `len_max` bytes, and one more, so that the caller can see that there is more.
 pub(crate) fn read(path: &Path, len_max: usize) -> io::Result<Content> {
     let mut file = File::open(path)?;

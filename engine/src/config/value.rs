@@ -320,7 +320,7 @@ impl Scalar<Duration> for Lifetime {
     }
 
     fn parse(value: &DeValue<'_>) -> Option<Duration> {
-        time(value).filter(|d| (TicketOptions::LIFETIME_MIN..=TicketOptions::LIFETIME_MAX).contains(d))
+        time(value).filter(|asked| TicketOptions::nearest_lifetime(*asked) == *asked)
     }
 
     fn write(value: &Duration) -> Option<String> {

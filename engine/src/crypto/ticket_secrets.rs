@@ -74,10 +74,7 @@ impl TicketSecrets {
         let unreadable = |e: io::Error| TicketSecretFault::Unreadable { kind: e.kind() }.at(Some(path));
         let content = files::read(path, FILE_BYTES_MAX).map_err(unreadable)?;
         let mut secrets = parse(&content.bytes).map_err(|e| e.at(Some(path)))?;
-        secrets.exposed = content
-            .mode
-            .filter(|mode| mode & 0o007 != 0)
-            .map(|mode| Arc::new(TicketSecretExposed { path: path.to_owned(), mode }));
+        secrets.exposed = content.exposed().map(|mode| Arc::new(TicketSecretExposed { path: path.to_owned(), mode }));
         Ok(secrets)
     }
 

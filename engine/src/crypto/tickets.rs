@@ -44,6 +44,12 @@ impl TicketOptions {
     pub const LIFETIME_MIN: Duration = Duration::from_secs(1);
     /// The longest lifetime that TLS 1.3 allows (RFC 8446 section 4.6.1).
     pub const LIFETIME_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+    /// The lifetime nearest to `asked` that tickets can have.
+    #[must_use]
+    pub fn nearest_lifetime(asked: Duration) -> Duration {
+        asked.clamp(Self::LIFETIME_MIN, Self::LIFETIME_MAX)
+    }
 }
 
 impl Default for TicketOptions {
@@ -76,7 +82,7 @@ pub struct Ticketer {
 }
 
 impl Ticketer {
-    /// For the tickets of `domain`. A lifetime outside of what [`TicketOptions`] allows is brought to the nearer end.
+    /// For the tickets of `domain`, with the [nearest lifetime](TicketOptions::nearest_lifetime) that they can have.
     #[must_use]
     pub fn new(
         secrets: TicketSecrets,
@@ -85,8 +91,7 @@ impl Ticketer {
         provider: Arc<CryptoProvider>,
         time: Arc<dyn TimeProvider>,
     ) -> Self {
-        let lifetime = lifetime.clamp(TicketOptions::LIFETIME_MIN, TicketOptions::LIFETIME_MAX);
-        let lifetime_secs = u32::try_from(lifetime.as_secs()).unwrap_or(u32::MAX);
+        let lifetime_secs = u32::try_from(TicketOptions::nearest_lifetime(lifetime).as_secs()).unwrap_or(u32::MAX);
         let keys = RwLock::new(Keys { epoch: u64::MAX, all: Vec::new() });
         Self { secrets, domain, lifetime_secs, provider, time, keys }
     }

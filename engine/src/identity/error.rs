@@ -232,7 +232,7 @@ pub enum IdentityWarning {
     },
     /// The OCSP response says that the certificate is revoked.
     Revoked,
-    /// The private key's file can be read by its group or by everybody.
+    /// Every user of the machine has access to the private key's file.
     KeyExposed {
         /// Which file.
         path: PathBuf,
@@ -259,7 +259,7 @@ impl fmt::Display for IdentityWarning {
             Self::Revoked => f.write_str("the OCSP response says that the certificate is revoked; replace it"),
             Self::KeyExposed { path, mode } => write!(
                 f,
-                "others than its owner can read the private key {} (mode {mode:04o}); run `chmod 600` on it",
+                "every user of this machine has access to the private key {} (mode {mode:04o}); run `chmod 600` on it",
                 path.display()
             ),
         }

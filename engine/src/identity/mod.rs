@@ -47,7 +47,7 @@ pub struct Identity {
     not_after: UnixTime,
     fingerprint: Fingerprint,
     staple: Option<ocsp::Staple>,
-    /// The key's file and its permissions, if more can read it than should.
+    /// The key's file and its permissions, if more have access to it than should.
     exposed: Option<(PathBuf, u32)>,
 }
 
@@ -77,8 +77,8 @@ impl Identity {
     /// # Errors
     /// As for [`from_pem`](Self::from_pem), and when a file cannot be read.
     pub fn from_files(certificates: &Path, key: &Path, provider: &CryptoProvider) -> Result<Self, IdentityError> {
-        let (certificate_pem, (key_pem, mode)) = (pem::read(certificates)?, pem::read_key(key)?);
-        let exposed = (mode & pem::OTHERS_READ != 0).then(|| (key.into(), mode));
+        let (certificate_pem, (key_pem, exposed)) = (pem::read(certificates)?, pem::read_key(key)?);
+        let exposed = exposed.map(|mode| (key.into(), mode));
         let (certificates, key) = (Place::File(certificates.into()), Place::File(key.into()));
         let identity = Self::from_pem_at(&certificate_pem, &key_pem, &certificates, &key, provider)?;
         Ok(Self { exposed, ..identity })

@@ -20,13 +20,11 @@ pub(super) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, IdentityError> {
     Ok(content(path)?.bytes)
 }
 
-/// Group or others may read it.
-pub(super) const OTHERS_READ: u32 = 0o044;
-
-/// A file with a private key, and its permissions.
-pub(super) fn read_key(path: &Path) -> Result<(Zeroizing<Vec<u8>>, u32), IdentityError> {
+/// A file with a private key, and its permissions if more have access to it than should.
+pub(super) fn read_key(path: &Path) -> Result<(Zeroizing<Vec<u8>>, Option<u32>), IdentityError> {
     let content = content(path)?;
-    Ok((content.bytes, content.mode.unwrap_or(0)))
+    let exposed = content.exposed();
+    Ok((content.bytes, exposed))
 }
 
 fn content(path: &Path) -> Result<Content, IdentityError> {

@@ -355,7 +355,8 @@ fn a_key_that_others_can_read_gives_a_warning() {
     scratch.write("a.key", key);
     let path = scratch.0.join("a.key");
     let now = UnixTime::since_unix_epoch(Duration::from_secs(1_700_000_000));
-    for (mode, warned) in [(0o600, false), (0o400, false), (0o640, true), (0o644, true), (0o604, true)] {
+    for (mode, warned) in [(0o600, false), (0o400, false), (0o640, false), (0o644, true), (0o604, true), (0o602, true)]
+    {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
         let warnings = scratch.load().unwrap().identities()[0].warnings(now);
         let expected = warned.then(|| IdentityWarning::KeyExposed { path: path.clone(), mode });
