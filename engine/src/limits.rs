@@ -17,8 +17,7 @@ pub struct Limits {
     /// Connections accepted in one turn. Met: the rest wait for the next turn, which follows at once.
     pub accepts_per_turn: usize,
     /// Handshakes under way at a time on one shard. Met: new connections are reset before anything is read from them;
-    /// those under way go on. Where [`source`](Self::source) limits anything, the last quarter is kept for sources that
-    /// have no handshake under way.
+    /// those under way go on. The last quarter is kept for [sources](SourceLimits) that have no handshake under way.
     pub handshakes_per_shard: usize,
     /// What one source address may have. Met: its new connections are reset before anything is read from them, or once
     /// a proxy has named it.

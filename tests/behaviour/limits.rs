@@ -74,6 +74,20 @@ pub(crate) fn with_enough_handshakes_under_way_new_connections_are_shed<W: World
     world.until_empty();
 }
 
+pub(crate) fn the_last_quarter_of_handshakes_is_for_sources_with_none<W: World>() {
+    // No limit on sources is set.
+    let (mut world, options) = limited::<W>(|l| l.handshakes_per_shard = 8);
+    let held: Vec<_> = (0..6).map(|_| half_open(&mut world, 1)).collect();
+    world.until("they are accepted", |w| w.shard().connections() == 6);
+    turned_away(&mut world, 1, RefusalClass::HandshakesShed);
+    for source in 2..20 {
+        handshake(&mut world, &options, source).close();
+    }
+    assert_eq!(world.metrics().refused_total(), 1);
+    drop(held);
+    world.until_empty();
+}
+
 pub(crate) fn a_source_that_connects_too_fast_is_reset<W: World>() {
     let rate = SourceRate { per_second: number(2), burst: number(2) };
     let (mut world, options) = limited::<W>(|l| l.source.rate = Some(rate));
@@ -475,6 +489,28 @@ pub(crate) fn honest_handshakes_complete_beside_a_flood<W: World>() {
     assert_eq!(m.refused(RefusalClass::HandshakesShed), 0, "{m:?}");
     drop(held);
     world.until_empty();
+}
+
+pub(crate) fn trickling_clients_leave_at_their_deadline<W: World>() {
+    const CLIENTS: usize = 200;
+    let (mut world, _) = limited::<W>(|l| l.handshake_deadline = Duration::from_millis(900));
+    let mut peers: Vec<_> = (0..CLIENTS).map(|_| world.connect()).collect();
+    let left = |world: &mut W| world.metrics().refused(RefusalClass::Deadline);
+    // However many bytes they send, a byte puts nothing off.
+    for byte in [22, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3].into_iter().chain(std::iter::repeat(0)) {
+        if left(&mut world) == CLIENTS as u64 {
+            break;
+        }
+        for peer in &mut peers {
+            if !peer.is_eof() && !peer.is_reset() {
+                peer.send(&[byte]);
+            }
+        }
+        world.pass(Duration::from_millis(100));
+        assert!(world.metrics().refused_total() == left(&mut world), "{:?}", world.metrics());
+    }
+    world.until_empty();
+    assert_eq!(world.metrics().closed, CLIENTS as u64);
 }
 
 #[test]

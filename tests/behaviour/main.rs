@@ -108,6 +108,8 @@ behaviours! {
         a_drain_ends_when_the_last_connection_does;
     limits:
         with_enough_handshakes_under_way_new_connections_are_shed,
+        the_last_quarter_of_handshakes_is_for_sources_with_none,
+        trickling_clients_leave_at_their_deadline,
         a_source_that_connects_too_fast_is_reset,
         a_source_has_so_many_handshakes_and_connections,
         sources_beyond_those_remembered_are_forgotten,

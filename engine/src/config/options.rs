@@ -18,8 +18,8 @@ keys! {
     read_bytes_per_turn: Bytes = "Bytes read from one connection in one turn. Met: the connection goes on in the \
         next turn, after the others.";
     handshakes_per_shard: Positive = "Handshakes under way at a time on one shard. Met: new connections are reset before \
-        anything is read from them; those under way go on. Where `[limits.source]` limits anything, the last quarter is \
-        kept for sources that have no handshake under way.";
+        anything is read from them; those under way go on. The last quarter is kept for sources, as \
+        `[limits.source]` has them, that have no handshake under way.";
     source: Table = "What one source address may have.";
     proxy_header_bytes: Bytes = "Bytes of a PROXY protocol header. Met: reset.";
     proxy_header_deadline: Time = "From accept to the end of the PROXY protocol header, for connections from trusted \

@@ -80,11 +80,12 @@ impl Admission {
         limits: &Limits,
         now: Instant64,
     ) -> Result<(), Refusal> {
-        if !limits.source.any() {
-            return Ok(());
-        }
         let index = {
             let mut book = self.book.borrow_mut();
+            // Where nothing is limited, sources matter only once it is a question of who is shed.
+            if !limits.source.any() && book.handshakes <= limits.handshakes_per_shard / 2 {
+                return Ok(());
+            }
             book.remembered = limits.source.remembered;
             book.prune(now);
             let index = book.find(prefix(source, &limits.source));
@@ -363,6 +364,21 @@ mod tests {
         held.push(enter("192.0.2.2").unwrap());
         held.push(enter("192.0.2.3").unwrap());
         assert_eq!(enter("192.0.2.4").err(), Some(Refusal::HandshakesShed));
+    }
+
+    #[test]
+    fn half_a_shard_full_of_handshakes_is_enough_to_tell_sources_apart() {
+        let (mut admission, mut limits) = (Admission::new(), Limits::default());
+        limits.handshakes_per_shard = 8;
+        let mut enter = |source| enter(&mut admission, source, &limits, at(0));
+        let mut held: Vec<_> = (0..6).map(|_| enter("192.0.2.1").unwrap()).collect();
+        assert_eq!(enter("192.0.2.1").err(), Some(Refusal::HandshakesShed));
+        held.push(enter("192.0.2.2").unwrap());
+        assert_eq!(enter("192.0.2.2").err(), Some(Refusal::HandshakesShed));
+        // What was noted goes with the handshakes.
+        drop(held);
+        let held: Vec<_> = (0..6).map(|_| enter("192.0.2.3").unwrap()).collect();
+        assert_eq!(held.iter().filter(|seat| seat.source.is_some()).count(), 2);
     }
 
     #[test]

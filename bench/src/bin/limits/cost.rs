@@ -49,6 +49,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
                     }
                 });
             }
+            // The measurement is how much is done in this time.
             thread::sleep(Duration::from_secs(args.seconds));
             done.store(true, Ordering::Relaxed);
         });

@@ -66,6 +66,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
                             return;
                         }
                         let due = start + Duration::from_secs(1).mul_f64(1.0 / as_f64(args.honest)).mul_f64(as_f64(n));
+                        // Handshakes come at a rate, however long each takes.
                         thread::sleep(due.saturating_duration_since(Instant::now()));
                         let source = Ipv4Addr::new(127, 3, 0, u8::try_from(n % 50).unwrap_or(0) + 1);
                         if clients::handshake(&config, source, server.addr, &[], PATIENCE).is_ok() {
@@ -108,6 +109,7 @@ fn flood(args: &Args, to: SocketAddr, done: &AtomicBool) -> u64 {
     while !done.load(Ordering::Relaxed) {
         let due = start.elapsed().as_secs_f64() * as_f64(args.rate);
         if as_f64(made) >= due {
+            // The flood has a rate too; all that became due meanwhile is sent at once.
             thread::sleep(Duration::from_millis(1));
             continue;
         }
