@@ -100,11 +100,8 @@ fn first<W: World>(world: &mut W, config: &ClientConfig) {
     let mut client = Tls::new(world.connect(), &Arc::new(config.clone()), "localhost");
     client.handshake(world).expect("a handshake");
     client.send(b"x");
-    let mut answer = Vec::new();
-    world.until("an answer, and tickets before it", |_| {
-        answer.extend(client.recv());
-        answer == b"late:x"
-    });
+    // Tickets come before it.
+    hears(world, &mut client, b"late:x");
     client.close();
     world.until_empty();
 }
@@ -117,34 +114,42 @@ fn second<W: World>(world: &mut W, config: &ClientConfig, early: &[u8]) -> Tls<W
     client
 }
 
-pub(crate) fn it_is_answered_before_the_clients_finished<W: World>() {
+/// A host with a shard, and a client's configuration that has been there once.
+fn opened<W: World>() -> (Host, W, ClientConfig) {
     let host = Host::new();
-    let mut world: W = host.world(1024);
+    let mut world = host.world(1024);
     let config = host.client("a");
     first(&mut world, &config);
+    (host, world, config)
+}
 
-    let mut client = second(&mut world, &config, EARLY);
+/// A client whose early data a worker has read; nothing but its first flight has been sent.
+fn read_early<W: World>(host: &Host, world: &mut W, config: &ClientConfig) -> Tls<W::Peer> {
+    let mut client = second(world, config, EARLY);
     let flight = client.outgoing();
     client.peer.send(&flight);
-    let started = host.started.load(Ordering::Relaxed);
-    world.until("the worker", |_| host.started.load(Ordering::Relaxed) > started);
     world.until("the worker's read", |_| host.replayable.lock().expect("no panic").len() == EARLY.len());
-    // Nothing but the first flight has been sent so far.
-    assert_eq!(*host.replayable.lock().expect("no panic"), EARLY);
-    assert_eq!(world.metrics().handshakes_resumed, 0);
+    client
+}
 
+/// Waits until the client has heard this, and nothing else.
+fn hears<W: World>(world: &mut W, client: &mut Tls<W::Peer>, wanted: &[u8]) {
     let mut answer = Vec::new();
-    let wanted = [b"early:", EARLY].concat();
-    world.until("the early answer", |_| {
+    world.until("an answer", |_| {
         answer.extend(client.recv());
         answer == wanted
     });
+}
+
+pub(crate) fn it_is_answered_before_the_clients_finished<W: World>() {
+    let (host, mut world, config) = opened::<W>();
+    let mut client = read_early(&host, &mut world, &config);
+    assert_eq!(*host.replayable.lock().expect("no panic"), EARLY);
+    assert_eq!(world.metrics().handshakes_resumed, 0);
+    hears(&mut world, &mut client, &[b"early:", EARLY].concat());
     assert!(client.is_resumed() && client.conn.is_early_data_accepted());
     client.send(b"more");
-    world.until("the late answer", |_| {
-        answer.extend(client.recv());
-        answer == [&wanted[..], b"late:more"].concat()
-    });
+    hears(&mut world, &mut client, b"late:more");
     client.close();
     world.until_empty();
     let m = world.metrics();
@@ -181,11 +186,7 @@ pub(crate) fn a_replay_is_not_processed<W: World>() {
     client.handshake(&mut one).expect("a handshake");
     assert!(!client.is_resumed() && !client.conn.is_early_data_accepted());
     client.send(b"again");
-    let mut answer = Vec::new();
-    one.until("an answer", |_| {
-        answer.extend(client.recv());
-        answer == b"late:again"
-    });
+    hears(&mut one, &mut client, b"late:again");
 }
 
 pub(crate) fn more_than_was_allowed_is_refused<W: World>() {
@@ -203,16 +204,12 @@ pub(crate) fn more_than_was_allowed_is_refused<W: World>() {
 }
 
 pub(crate) fn another_protocol_or_group_rejects_it_and_goes_on<W: World>() {
-    let host = Host::new();
-    let mut world: W = host.world(1024);
+    let (host, mut world, mut config) = opened::<W>();
     let mut p384 = Sources::default();
     p384.provider = Arc::new(handfast::crypto::provider_with(|group| group == NamedGroup::secp384r1, |_| true));
     // Where the client's key share does not fit, a HelloRetryRequest rejects its early data.
     let mut retrying = W::new(host.shard(&["a"], 1024, &host.telling(), &p384));
-    let off: W = host.world(0);
-    let mut off = off;
-
-    let mut config = host.client("a");
+    let mut off: W = host.world(0);
     for case in ["protocol", "retry", "off"] {
         config.alpn_protocols = vec![b"a".to_vec()];
         first(&mut world, &config);
@@ -226,11 +223,7 @@ pub(crate) fn another_protocol_or_group_rejects_it_and_goes_on<W: World>() {
         client.handshake(at).unwrap_or_else(|e| panic!("{case}: {e}"));
         assert!(!client.conn.is_early_data_accepted(), "{case}");
         client.send(b"once more");
-        let mut answer = Vec::new();
-        at.until("an answer", |_| {
-            answer.extend(client.recv());
-            answer == b"late:once more"
-        });
+        hears(at, &mut client, b"late:once more");
         client.close();
         at.until_empty();
         assert_eq!(at.metrics().early_data_accepted, 0, "{case}");
@@ -245,10 +238,7 @@ pub(crate) fn a_client_that_never_finishes_meets_the_deadline<W: World>() {
     let mut world = W::new(config);
     let config = host.client("a");
     first(&mut world, &config);
-    let mut client = second(&mut world, &config, EARLY);
-    let flight = client.outgoing();
-    client.peer.send(&flight);
-    world.until("the worker's read", |_| !host.replayable.lock().expect("no panic").is_empty());
+    let _silent = read_early(&host, &mut world, &config);
     world.until_empty();
     let m = world.metrics();
     assert_eq!((m.early_data_accepted, m.refused(RefusalClass::Deadline)), (1, 1), "{m:?}");
@@ -256,14 +246,8 @@ pub(crate) fn a_client_that_never_finishes_meets_the_deadline<W: World>() {
 }
 
 pub(crate) fn a_bad_finished_ends_the_connection_of_its_worker<W: World>() {
-    let host = Host::new();
-    let mut world: W = host.world(1024);
-    let config = host.client("a");
-    first(&mut world, &config);
-    let mut client = second(&mut world, &config, EARLY);
-    let flight = client.outgoing();
-    client.peer.send(&flight);
-    world.until("the worker's read", |_| !host.replayable.lock().expect("no panic").is_empty());
+    let (host, mut world, config) = opened::<W>();
+    let mut client = read_early(&host, &mut world, &config);
     client.peer.send(&[23, 3, 3, 0, 32, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7]);
     client.peer.send(&[7; 6]);
     world.until("the refusal", |w| w.metrics().refused(RefusalClass::BadCrypto) == 1);

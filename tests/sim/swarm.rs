@@ -1,16 +1,18 @@
-//! Shards over the simulated network with seeded faults. A failure prints its seed; `HANDFAST_SEEDS=FROM..TO` runs
+//! Shards over the simulated network with seeded faults, some with early data, some behind a proxy. A failure prints its seed; `HANDFAST_SEEDS=FROM..TO` runs
 //! others, `HANDFAST_SEEDS=N..N+1` that one again.
 
+use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
 use handfast::crypto::batch::Batch;
 use handfast::error::RefusalClass;
 use handfast::handshake::{Batched, Blueprint, ProtocolTls, Sources};
+use handfast::rustls::ClientConfig;
 use handfast::selection::Table;
 use handfast::shard::{Destination, ShardConfig};
 use handfast::transport::sim::{Faults, SimPeer};
-use handfast::{Protocol, Stream};
+use handfast::{IpNet, Protocol, ProxyProtocol, Stream};
 use handfast_tests::certificates::{Made, make};
 use handfast_tests::client::{Options, Tls};
 use handfast_tests::world::{SimWorld, World};
@@ -20,6 +22,14 @@ const CONNECTIONS: usize = 8;
 /// Each step lets a millisecond pass; no exchange here is due longer, whatever its faults.
 const STEPS: usize = 600_000;
 const MESSAGE: &[u8] = b"the bytes that were sent before the answer was known";
+
+/// What of it is early data, in the seeds that have some.
+const EARLY_LEN: usize = 20;
+/// Of both versions.
+const PROXY_HEADERS: [&[u8]; 2] = [
+    b"PROXY TCP4 203.0.113.7 10.0.0.1 8080 443\r\n",
+    b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xcb\0\x71\x07\x0a\0\0\x01\x1f\x90\x01\xbb",
+];
 
 async fn echo(mut stream: Stream) {
     while let Ok(bytes) = stream.received().await {
@@ -32,6 +42,8 @@ async fn echo(mut stream: Stream) {
 struct Client {
     tls: Tls<SimPeer>,
     protocol: &'static str,
+    /// How much of the message was sent as early data.
+    early: usize,
     sent: bool,
     got: Vec<u8>,
     closed: bool,
@@ -44,7 +56,8 @@ impl Client {
             return;
         }
         if !std::mem::replace(&mut self.sent, true) && self.protocol == "echo" {
-            self.tls.send(MESSAGE);
+            let taken = if self.tls.conn.is_early_data_accepted() { self.early } else { 0 };
+            self.tls.send(&MESSAGE[taken..]);
         }
         self.got.extend(self.tls.recv());
         let done = self.protocol == "close" || self.got.len() >= MESSAGE.len();
@@ -59,11 +72,31 @@ impl Client {
     }
 }
 
+fn shard(blueprint: &Blueprint) -> ShardConfig {
+    let echo = Protocol::alpn("echo").serve(echo).destination().clone();
+    ShardConfig::new(blueprint.live(), vec![echo, Destination::Close])
+}
+
+/// A configuration for clients with sessions of `echo` that allow early data, one for each.
+fn early_clients(made: &Made, blueprint: &Blueprint) -> Arc<ClientConfig> {
+    let mut options = Options::new(made.roots(), &["echo"]);
+    options.resume = true;
+    let mut config = Arc::unwrap_or_clone(options.config());
+    config.enable_early_data = true;
+    let (config, mut world) = (Arc::new(config), SimWorld::new(shard(blueprint)));
+    let clients = (0..CONNECTIONS).map(|_| Tls::new(world.connect(), &config, "localhost")).collect::<Vec<_>>();
+    for mut client in clients {
+        client.handshake(&mut world).expect("a handshake");
+        client.send(b"x");
+        world.until("an answer, and the ticket before it", |_| client.recv() == b"x");
+    }
+    config
+}
+
 fn run(seed: u64, made: &Made, blueprint: &Blueprint) {
     let faults = Faults::swarm(seed);
     let breaks = faults.may_break_connections();
-    let echo = Protocol::alpn("echo").serve(echo).destination().clone();
-    let mut config = ShardConfig::new(blueprint.live(), vec![echo, Destination::Close]);
+    let mut config = shard(blueprint);
     // Every other seed computes in batches, on a CPU that can; the configurations look for what was prepared.
     if let (1, Ok(batch)) = (seed % 2, Batch::detect()) {
         config.prepare = Box::new(Batched::new(batch, &handfast::crypto::provider()).expect("memory"));
@@ -74,13 +107,22 @@ fn run(seed: u64, made: &Made, blueprint: &Blueprint) {
     config.limits.read_bytes_per_turn = [64 * 1024, 700, 100, 7][index];
     config.limits.stream_read_bytes = [64 * 1024, 1000, 20, 64 * 1024][index];
     config.limits.stream_write_bytes = [64 * 1024, 30, 64 * 1024, 1000][index];
-    let mut world = SimWorld::with_faults(seed, faults, config);
+    config.limits.proxy_header_deadline = config.limits.handshake_deadline;
+    let everywhere: IpNet = "0.0.0.0/0".parse().expect("a network");
+    let proxy = (seed % 5 < 2).then(|| ProxyProtocol::from_sources([everywhere]));
+    let early = (seed % 3 == 0).then(|| early_clients(made, blueprint));
+    let mut world = SimWorld::with_faults(seed, faults, proxy.clone(), config);
     let mut clients: Vec<Client> = (0..CONNECTIONS)
         .map(|i| {
             let protocol = if i % 2 == 0 { "echo" } else { "close" };
-            let options = Options::new(made.roots(), &[protocol]);
-            let tls = Tls::new(world.connect(), &options.config(), "localhost");
-            Client { tls, protocol, sent: false, got: Vec::new(), closed: false }
+            let options = Options::new(made.roots(), &[protocol]).config();
+            let config = early.as_ref().filter(|_| protocol == "echo").unwrap_or(&options);
+            let mut tls = Tls::new(world.connect(), config, "localhost");
+            if proxy.is_some() {
+                tls.peer.send(PROXY_HEADERS[i / 2 % 2]);
+            }
+            let early = tls.conn.early_data().map_or(0, |mut e| e.write(&MESSAGE[..EARLY_LEN]).expect("room"));
+            Client { tls, protocol, early, sent: false, got: Vec::new(), closed: false }
         })
         .collect();
     for step in 0.. {
@@ -120,6 +162,8 @@ fn run(seed: u64, made: &Made, blueprint: &Blueprint) {
     }
     if !breaks {
         assert_eq!(m.handshakes(), CONNECTIONS as u64, "seed {seed}: {m:?}");
+        let with_early = if early.is_some() { CONNECTIONS as u64 / 2 } else { 0 };
+        assert_eq!(m.early_data_accepted, with_early, "seed {seed}: {m:?}");
     }
 }
 
@@ -131,7 +175,8 @@ fn every_seed_ends_with_nothing_left() {
     let made = make(&["localhost"]);
     let protocol = |id: &str| ProtocolTls::new(id.as_bytes(), made.set("default"));
     let table = Table::builder().protocol("echo").protocol("close").build().expect("a table");
-    let protocols = [protocol("echo"), protocol("close")];
+    let mut protocols = [protocol("echo"), protocol("close")];
+    protocols[0].early_data = 1024;
     let mut sources = Sources::default();
     if let Ok(batch) = Batch::detect() {
         sources.provider = Arc::new(batch.provider(handfast::crypto::provider()));

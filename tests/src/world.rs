@@ -260,10 +260,10 @@ pub struct SimWorld {
 }
 
 impl SimWorld {
-    /// A world with faults.
+    /// A world with faults, whose connections come through `proxy` if there is one.
     #[must_use]
-    pub fn with_faults(seed: u64, faults: Faults, config: ShardConfig) -> Self {
-        Self::listening(SimNet::new(seed, faults), None, config)
+    pub fn with_faults(seed: u64, faults: Faults, proxy: Option<ProxyProtocol>, config: ShardConfig) -> Self {
+        Self::listening(SimNet::new(seed, faults), proxy, config)
     }
 
     fn listening(net: SimNet, proxy: Option<ProxyProtocol>, config: ShardConfig) -> Self {
