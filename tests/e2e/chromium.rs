@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::server::Server;
 
 /// What the browser says of a page, and of a WebSocket that the page opens.
-fn visit(server: &Server) -> Option<Value> {
+pub(crate) fn visit(server: &Server) -> Option<Value> {
     if !full() {
         skipped(&"Chromium is a peer of ./scripts/test --full");
         return None;
@@ -27,7 +27,7 @@ fn visit(server: &Server) -> Option<Value> {
 
 /// Every message came back, and the close handshake went both ways.
 #[track_caller]
-fn assert_conversed(socket: &Value) {
+pub(crate) fn assert_conversed(socket: &Value) {
     for message in ["text", "binary", "mebibyte"] {
         assert_eq!(socket[message], true, "{message}: {socket}");
     }

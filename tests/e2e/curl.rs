@@ -10,7 +10,7 @@ use crate::facts;
 use crate::server::{Localhost, counter, threads};
 
 /// curl that trusts this server and reaches it by its name.
-fn curl(curl: &Program, server: &Localhost, args: &[&str]) -> Command {
+pub(crate) fn curl(curl: &Program, server: &Localhost, args: &[&str]) -> Command {
     let port = server.addr().port();
     let mut command = curl.command();
     // The settings and proxies of whoever runs the tests are not to the point. `-q` has to come first.
@@ -19,7 +19,7 @@ fn curl(curl: &Program, server: &Localhost, args: &[&str]) -> Command {
     command
 }
 
-fn url(server: &Localhost, path: &str) -> String {
+pub(crate) fn url(server: &Localhost, path: &str) -> String {
     format!("https://localhost:{}{path}", server.addr().port())
 }
 

@@ -6,8 +6,8 @@ use handfast_tests::process::{Ended, Pipe, Process};
 use crate::facts;
 use crate::server::Localhost;
 
-const TLS12: &str = "--priority=NORMAL:-VERS-ALL:+VERS-TLS1.2";
-const TLS13: &str = "--priority=NORMAL:-VERS-ALL:+VERS-TLS1.3";
+pub(crate) const TLS12: &str = "--priority=NORMAL:-VERS-ALL:+VERS-TLS1.2";
+pub(crate) const TLS13: &str = "--priority=NORMAL:-VERS-ALL:+VERS-TLS1.3";
 
 fn start(gnutls: &Program, server: &Localhost, args: &[&str]) -> Process {
     let mut command = gnutls.command();
@@ -17,7 +17,7 @@ fn start(gnutls: &Program, server: &Localhost, args: &[&str]) -> Process {
 }
 
 #[track_caller]
-fn until_its_end(gnutls: &Program, server: &Localhost, args: &[&str], event: &str) -> Ended {
+pub(crate) fn until_its_end(gnutls: &Program, server: &Localhost, args: &[&str], event: &str) -> Ended {
     let client = start(gnutls, server, args);
     client.wait_for_text(event);
     let ended = client.end();

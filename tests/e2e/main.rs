@@ -1,5 +1,6 @@
 //! The programs as they are, against the programs of other people.
 
+mod batch;
 mod certificates;
 mod chromium;
 mod client_auth;
