@@ -110,7 +110,7 @@ fn run(seed: u64, made: &Made, blueprint: &Blueprint) {
     config.limits.proxy_header_deadline = config.limits.handshake_deadline;
     let everywhere: IpNet = "0.0.0.0/0".parse().expect("a network");
     let proxy = (seed % 5 < 2).then(|| ProxyProtocol::from_sources([everywhere]));
-    let early = (seed % 3 == 0).then(|| early_clients(made, blueprint));
+    let early = seed.is_multiple_of(3).then(|| early_clients(made, blueprint));
     let mut world = SimWorld::with_faults(seed, faults, proxy.clone(), config);
     let mut clients: Vec<Client> = (0..CONNECTIONS)
         .map(|i| {
