@@ -5,14 +5,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use handfast::handshake::{Blueprint, ProtocolTls, Sources};
 use handfast::identity::{BROTLI, CertificateSet, Identity};
-use handfast::rustls::compress::{
-    CertCompressor, CertDecompressor, CompressionFailed, CompressionLevel, DecompressionFailed,
-};
+use handfast::rustls::compress::{CertCompressor, CertDecompressor, CompressionFailed, CompressionLevel};
 use handfast::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use handfast::rustls::{CertificateCompressionAlgorithm, ClientConfig, RootCertStore};
 use handfast::selection::Table;
 use handfast::shard::{Destination, ShardConfig};
 use handfast_tests::client::{Options, Tls};
+use handfast_tests::compression::Decompressing;
 use handfast_tests::world::World;
 
 /// The engine's compressor, with a count of what it is asked for.
@@ -25,23 +24,6 @@ impl CertCompressor for Counting {
         let (before, compressed) = (input.len(), BROTLI.compress(input, level)?);
         assert!(compressed.len() < before);
         Ok(compressed)
-    }
-
-    fn algorithm(&self) -> CertificateCompressionAlgorithm {
-        BROTLI.algorithm()
-    }
-}
-
-/// A client's side of it, with a count too.
-#[derive(Debug, Default)]
-struct Decompressing(AtomicUsize);
-
-impl CertDecompressor for Decompressing {
-    fn decompress(&self, input: &[u8], output: &mut [u8]) -> Result<(), DecompressionFailed> {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        let mut plain = Vec::new();
-        brotli::BrotliDecompress(&mut &input[..], &mut plain).map_err(|_| DecompressionFailed)?;
-        (plain.len() == output.len()).then(|| output.copy_from_slice(&plain)).ok_or(DecompressionFailed)
     }
 
     fn algorithm(&self) -> CertificateCompressionAlgorithm {
@@ -106,12 +88,12 @@ pub(crate) fn each_chain_is_compressed_once<W: World>() {
     let mut world = W::new(config);
     handshakes(&mut world, &client, 100);
     assert_eq!(compressed.0.load(Ordering::Relaxed), 100);
-    assert_eq!(decompressed.0.load(Ordering::Relaxed), 200);
+    assert_eq!(decompressed.count(), 200);
     // Who cannot decompress gets the chain as it is.
     let mut plain = ClientConfig::clone(&client);
     plain.cert_decompressors = Vec::new();
     handshakes(&mut world, &Arc::new(plain), 1);
-    assert_eq!(decompressed.0.load(Ordering::Relaxed), 200);
+    assert_eq!(decompressed.count(), 200);
 }
 
 pub(crate) fn too_many_identities_are_not_compressed<W: World>() {
@@ -119,5 +101,5 @@ pub(crate) fn too_many_identities_are_not_compressed<W: World>() {
     let (config, client) = shard(257, compressed, decompressed);
     let mut world = W::new(config);
     handshakes(&mut world, &client, 2);
-    assert_eq!((compressed.0.load(Ordering::Relaxed), decompressed.0.load(Ordering::Relaxed)), (0, 0));
+    assert_eq!((compressed.0.load(Ordering::Relaxed), decompressed.count()), (0, 0));
 }

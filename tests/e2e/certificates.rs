@@ -1,10 +1,13 @@
 //! Which certificate `openssl s_client` is shown, and which sessions it may resume.
 
-use std::net::SocketAddr;
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
 
-use handfast::identity::CertificateSet;
-use handfast::{Engine, Pin, Protocol};
+use handfast::rustls::ClientConnection;
 use handfast_tests::certificates::{Authority, Key, make, make_with};
+use handfast_tests::client::Options;
+use handfast_tests::compression::Decompressing;
 use handfast_tests::peers::{Peer, Program};
 use handfast_tests::process::{Scratch, run};
 
@@ -36,7 +39,7 @@ fn each_protocol_shows_its_own_certificate_on_one_port() {
 }
 
 #[test]
-fn a_directory_brings_the_ocsp_response_that_openssl_asks_for() {
+fn openssl_gets_the_ocsp_response_that_the_file_a_directory_or_the_command_line_has() {
     let Some(openssl) = Peer::OpenSsl.installed() else { return };
     let scratch = Scratch::new();
     let ca = Authority::new("ours");
@@ -47,7 +50,9 @@ fn a_directory_brings_the_ocsp_response_that_openssl_asks_for() {
     let directory = scratch.path("certificates");
     std::fs::create_dir(&directory).expect("a directory");
     for (name, content) in [("site.pem", format!("{}{}", made.pem, ca.pem)), ("site.key", made.key_pem.clone())] {
-        std::fs::write(directory.join(name), content).expect("a file");
+        let path = directory.join(name);
+        std::fs::write(&path, content).expect("a file");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("a mode");
     }
     let (ca_pem, ca_key) = (scratch.file("ca.pem", &ca.pem), scratch.file("ca.key", &ca.key_pem));
     let index = scratch.file("index.txt", "V\t401231235959Z\t\t07\tunknown\t/CN=site\n");
@@ -68,22 +73,55 @@ fn a_directory_brings_the_ocsp_response_that_openssl_asks_for() {
         ]));
     assert_eq!(answered.code(), 0, "{answered}");
 
-    let provider = handfast::crypto::provider();
-    let set = CertificateSet::from_directory("default", &directory, &provider).expect("a set");
-    let engine = Engine::builder()
-        .listen(SocketAddr::from(([127, 0, 0, 1], 0)))
-        .shards(1)
-        .pin(Pin::Off)
-        .certificates(set)
-        .protocol(Protocol::alpn("any").close())
-        .start()
-        .expect("an engine");
-    let addr = engine.handle().local_addr().expect("an address");
-    for version in ["-tls1_3", "-tls1_2"] {
-        let ended = handshake(&openssl, addr, &["-alpn", "any", version, "-status", "-CAfile", ca_pem]);
-        assert!(ended.stdout.contains("OCSP Response Status: successful"), "{ended}");
-        assert!(ended.stdout.contains("Cert Status: good"), "{ended}");
-        assert!(ended.stdout.contains("Verify return code: 0 (ok)"), "{ended}");
+    let listen = "[[listen]]\naddress = \"127.0.0.1:0\"\n";
+    let identity = "[[certificates.default.identity]]\ncertificate = \"certificates/site.pem\"\n\
+                    key = \"certificates/site.key\"\nocsp = \"certificates/site.ocsp\"\n";
+    let in_directory = "[certificates.default]\ndirectory = \"certificates\"\n";
+    for (certificates, args) in [(identity, &[][..]), (in_directory, &[]), ("", &["--cert-dir", text(&directory)])] {
+        let file = scratch.file("handfast.toml", &format!("{listen}{certificates}"));
+        let server = Server::start(&[&["--config", text(&file)], args].concat());
+        for version in ["-tls1_3", "-tls1_2"] {
+            let ended = handshake(&openssl, server.addr(), &["-alpn", "h2", version, "-status", "-CAfile", ca_pem]);
+            assert!(ended.stdout.contains("OCSP Response Status: successful"), "{ended}");
+            assert!(ended.stdout.contains("Cert Status: good"), "{ended}");
+            assert!(ended.stdout.contains("Verify return code: 0 (ok)"), "{ended}");
+        }
+        server.stop();
+    }
+}
+
+#[test]
+fn certificates_are_compressed_if_the_file_or_the_command_line_says_so() {
+    let scratch = Scratch::new();
+    let files = Files::new(&scratch, "site", make(&["localhost"]));
+    let decompressing: &'static Decompressing = Box::leak(Box::default());
+    let mut config = Arc::unwrap_or_clone(Options::new(files.made.roots(), &["h2"]).config());
+    config.cert_decompressors = vec![decompressing];
+    let config = Arc::new(config);
+    for (key, args, compressed) in [
+        ("", &[][..], 0),
+        ("certificate_compressors = [\"brotli\"]\n", &[], 1),
+        ("certificate_compressors = [\"brotli\"]\n", &["--compress-certs", "off"], 0),
+        ("", &["--compress-certs", "on"], 1),
+    ] {
+        let file = scratch.file(
+            "handfast.toml",
+            &format!(
+                "{key}[[listen]]\naddress = \"127.0.0.1:0\"\n[[certificates.default.identity]]\n\
+                 certificate = \"site.pem\"\nkey = \"site.key\"\n"
+            ),
+        );
+        let server = Server::start(&[&["--config", text(&file)], args].concat());
+        let before = decompressing.count();
+        let mut stream = TcpStream::connect(server.addr()).expect("a connection");
+        let name = "localhost".try_into().expect("a name");
+        let mut client = ClientConnection::new(Arc::clone(&config), name).expect("a client");
+        while client.is_handshaking() {
+            client.complete_io(&mut stream).expect("a handshake");
+        }
+        assert_eq!(decompressing.count() - before, compressed, "{key}{args:?}");
+        drop(stream);
+        server.stop();
     }
 }
 

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use handfast::Config;
+use handfast::config::ConfigError;
 use handfast_tests::binaries::handfast;
 use handfast_tests::certificates::{Key, make, make_with};
 use handfast_tests::peers::Peer;
@@ -111,7 +113,11 @@ fn the_command_line_beats_the_file() {
     assert!(refused.stderr.contains("SSL alert number 70"), "{refused}");
     server.stop();
 
-    let server = serve(&file, &["--listen", "127.0.0.1:0", "--protocol", "http/1.1"]);
+    let args = ["--listen", "127.0.0.1:0", "--protocol", "http/1.1"];
+    let server = serve(&file, &[&args[..], &["--fallback", "http/1.1"]].concat());
+    handshake(&openssl, server.addr(), &["-alpn", "echo"]);
+    server.stop();
+    let server = serve(&file, &args);
     let ended = handshake(&openssl, server.addr(), &["-alpn", "http/1.1,echo"]);
     assert!(ended.stdout.contains("ALPN protocol: http/1.1\n"), "{ended}");
     let refused = SClient::start(&openssl, server.addr(), &["-alpn", "echo"]).end();
@@ -233,4 +239,73 @@ fn check_that_is_called_wrongly() {
     assert!(missing.stdout.starts_with("/nowhere/handfast.toml: does not exist; check the path\n"), "{missing}");
     let help = run(handfast().args(["check", "--help"]));
     assert!(help.code() == 0 && help.stdout.starts_with("Examples:"), "{help}");
+}
+
+#[test]
+fn an_edited_file_is_reloaded_whole_or_not_at_all() {
+    let Some(openssl) = Peer::OpenSsl.installed() else { return };
+    let configured = Configured::new();
+    let expired = make_with(&["localhost"], Key::P256, |params| {
+        params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2021, 1, 1);
+    });
+    let _expired = Files::new(&configured.scratch, "expired", expired);
+    // What stands first, which certificate, and what follows.
+    let edit = |first: &str, set: &str, more: &str| {
+        configured.file(&format!(
+            "{first}shards = 1\npin = \"off\"\n[[listen]]\naddress = \"127.0.0.1:0\"\n\
+             [[certificates.default.identity]]\ncertificate = \"{set}.pem\"\nkey = \"{set}.key\"\n\
+             [[protocol]]\nid = \"close\"\n{more}"
+        ))
+    };
+    let file = edit("", "site", "");
+    let load = || Ok::<_, ConfigError>(Config::load(&file)?.builder()?);
+    let engine = load().expect("a configuration").start().expect("an engine");
+    let (handle, addr) = (engine.handle(), engine.handle().local_addr().expect("an address"));
+    let verified = |files: &Files, alpn: &str| {
+        let ended = SClient::start(&openssl, addr, &["-alpn", alpn, "-CAfile", files.cert(), "-verify_return_error"]);
+        ended.end().code() == 0
+    };
+    assert!(verified(&configured.site, "close") && !verified(&configured.own, "close"));
+
+    // Nothing of a file that is wrong is served, and it is told where it is wrong.
+    for (first, set, more, says) in [
+        (
+            "",
+            "own",
+            "[limits]\nhandshake_byte = 1\n",
+            "handfast.toml:10:1: limits.handshake_byte: there is no such key",
+        ),
+        ("", "gone", "", "handfast.toml:6:15: certificates.default.identity.certificate: "),
+        ("fallback = \"chat/1\"\n", "own", "", "handfast.toml:1:12: fallback: there is no protocol `chat/1`"),
+        ("= 1\n", "own", "", "handfast.toml:1:1: not TOML"),
+    ] {
+        edit(first, set, more);
+        let error = load().expect_err(says).to_string();
+        assert!(error.contains(says), "{error}\nshould say {says}");
+    }
+    for (first, set, more) in [
+        ("workers = 2\n", "own", ""),
+        ("", "expired", "[[protocol]]\nid = \"echo\"\n"),
+        ("", "own", "[limits]\nmailbox_depth = 7\n"),
+    ] {
+        edit(first, set, more);
+        handle.reload(load().expect("nothing is wrong with the file by itself")).expect_err("a reload");
+        assert!(verified(&configured.site, "close") && !verified(&configured.own, "close"), "{first}{set}{more}");
+        assert!(!verified(&configured.site, "echo"));
+    }
+
+    // Certificate, protocols and limits change together.
+    edit("", "own", "[[protocol]]\nid = \"echo\"\n[limits]\nclient_hello_bytes = \"8KiB\"\n");
+    handle.reload(load().expect("a configuration")).expect("a reload");
+    assert!(verified(&configured.own, "close") && verified(&configured.own, "echo"));
+    assert!(!verified(&configured.site, "close"));
+    edit("", "own", "[limits]\nclient_hello_bytes = 64\n");
+    handle.reload(load().expect("a configuration")).expect("a reload");
+    let refused = SClient::start(&openssl, addr, &["-alpn", "close"]).end();
+    assert!(refused.stderr.contains("SSL alert number 50"), "decode_error: {refused}");
+    edit("", "site", "");
+    handle.reload(load().expect("a configuration")).expect("a reload");
+    assert!(verified(&configured.site, "close") && !verified(&configured.site, "echo"));
+    engine.shutdown().expect("an end");
 }

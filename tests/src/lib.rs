@@ -4,6 +4,7 @@
 pub mod binaries;
 pub mod certificates;
 pub mod client;
+pub mod compression;
 pub mod front;
 pub mod h2;
 pub mod peers;

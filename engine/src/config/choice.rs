@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use rustls::CertificateCompressionAlgorithm;
+use rustls::compress::CertCompressor;
 use toml::de::DeValue;
 
 use super::table::{Item, Kind, Reader};
@@ -10,7 +12,7 @@ use super::value::{OFF, Scalar, integer, scalar};
 use crate::crypto::Crypto;
 use crate::engine::{Pin, Placement};
 use crate::handshake::TlsVersions;
-use crate::identity::ClientAuthMode;
+use crate::identity::{BROTLI, ClientAuthMode};
 use crate::proxy::ProxyProtocol;
 use crate::websocket::Origins;
 
@@ -86,6 +88,35 @@ impl Scalar<TlsVersions> for Versions {
     }
 }
 scalar!(Versions => TlsVersions);
+
+/// Ways to compress certificates.
+pub(super) struct Compressors;
+
+const COMPRESSORS: &str = "[] or [\"brotli\"]";
+
+impl Scalar<Vec<&'static dyn CertCompressor>> for Compressors {
+    const NAME: &'static str = COMPRESSORS;
+
+    fn expected() -> String {
+        COMPRESSORS.to_owned()
+    }
+
+    fn parse(value: &DeValue<'_>) -> Option<Vec<&'static dyn CertCompressor>> {
+        match &texts(value)?[..] {
+            [] => Some(Vec::new()),
+            [name] if name == "brotli" => Some(vec![BROTLI]),
+            _ => None,
+        }
+    }
+
+    fn write(value: &Vec<&'static dyn CertCompressor>) -> Option<String> {
+        // One of a program's own has no name here.
+        let name =
+            |c: &&dyn CertCompressor| (c.algorithm() == CertificateCompressionAlgorithm::Brotli).then_some("brotli");
+        Some(format!("{:?}", value.iter().map(name).collect::<Option<Vec<_>>>()?))
+    }
+}
+scalar!(Compressors => Vec<&'static dyn CertCompressor>);
 
 /// Where workers run.
 pub(super) struct Workers;

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::choice::{Choice, Pinning, Proxies, Versions, Words, Workers};
+use rustls::compress::CertCompressor;
+
+use super::choice::{Choice, Compressors, Pinning, Proxies, Versions, Words, Workers};
 use super::table::{At, keys};
 use super::tables::{Address, FileName, Name, Named, NamedFile, NamedTables, Table, Tables};
 use super::value::{Count, Flag, IfAny, Lifetime, Located, Positive, Required, TimeOrOff};
@@ -32,6 +34,7 @@ pub(super) struct File {
     pub(super) ticket_secrets: Option<NamedFile>,
     pub(super) ticket_lifetime: Duration,
     pub(super) tls12_tickets: Option<bool>,
+    pub(super) certificate_compressors: Vec<&'static dyn CertCompressor>,
     pub(super) client_auth: Option<ClientAuth>,
     pub(super) listen: Vec<Listen>,
     pub(super) certificates: Vec<(Named, Set)>,
@@ -59,6 +62,7 @@ impl Default for File {
             ticket_secrets: None,
             ticket_lifetime: TicketOptions::default().lifetime,
             tls12_tickets: TicketOptions::default().tls12,
+            certificate_compressors: Vec::new(),
             client_auth: None,
             listen: Vec::new(),
             certificates: Vec::new(),
@@ -103,6 +107,9 @@ keys! {
         4.6.1). Hosts with the same secrets must agree on it.";
     tls12_tickets: IfAny<Flag> ["only without `ticket_secrets`"] = "Whether sessions of TLS 1.2 get tickets too. Who \
         gets hold of the secrets can decrypt recorded ones that used tickets.";
+    certificate_compressors: Compressors = "Compresses certificates for clients that can decompress them (RFC 8879), \
+        the most preferred way first. A chain fits into the first flight of a connection as it is, so it is for those \
+        who pay for bytes. With more than 256 identities nothing is compressed.";
     client_auth: IfAny<Table> ["they are not asked for any"] = "Whether clients show certificates, for protocols that \
         do not say otherwise.";
     listen: Tables ["`127.0.0.1:8443`"] = "Where to listen.";
@@ -172,13 +179,19 @@ keys! {
 #[derive(Default)]
 pub(super) struct Set {
     pub(super) identity: Vec<Identity>,
+    pub(super) directory: Option<NamedFile>,
 }
 
 keys! {
     Set, "A certificate set. For a ClientHello, the identity is chosen by server name (exact, then wildcard for one \
         label, then the first of the set), then by signature scheme: ECDSA and Ed25519 before RSA, then as the client \
         prefers. Sessions resume only among protocols with the same set.";
-    identity: Tables ["an empty set is an error"] = "The set's certificates with their keys; the first is the default.";
+    identity: Tables ["none"] = "The set's certificates with their keys; the first is the default. A set needs one, \
+        here or in its `directory`.";
+    directory: IfAny<FileName> ["none"] = "A directory with more of them, in the order of their names: `NAME.pem` or \
+        `NAME.crt`, the chain, with `NAME.key`, its key, if that is not in the same file; or a directory with \
+        `fullchain.pem` and `privkey.pem`, which it may also be itself. OCSP responses beside them are stapled: \
+        `NAME.ocsp`, or `ocsp.der`. What begins with a dot and what has other names is passed over.";
 }
 
 /// The files of an identity.
@@ -186,12 +199,16 @@ keys! {
 pub(super) struct Identity {
     pub(super) certificate: Option<NamedFile>,
     pub(super) key: Option<NamedFile>,
+    pub(super) ocsp: Option<NamedFile>,
 }
 
 keys! {
     Identity, "A certificate with its key. Names of files are relative to the directory of the configuration.";
     certificate: Required<FileName> = "The certificate chain (PEM): the leaf first, then what leads to its root.";
     key: Required<FileName> = "Its private key (PEM: PKCS #8, SEC 1 or PKCS #1; not encrypted).";
+    ocsp: IfAny<FileName> ["nothing is stapled"] = "An OCSP response (DER) about it, for clients that ask for one (RFC \
+        6066 section 8). It is read at start and at each reload; one that is out of date, or says that the certificate \
+        is revoked, gets a warning.";
 }
 
 /// Whether clients show certificates.

@@ -58,6 +58,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::compress::CertCompressor;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::UnixTime;
 
@@ -116,6 +117,8 @@ pub struct Config {
     pub batch_wait: Duration,
     /// What session tickets are sealed with, and how long they live.
     pub ticket_options: TicketOptions,
+    /// In which ways certificates are compressed.
+    pub certificate_compressors: Vec<&'static dyn CertCompressor>,
     /// Whether clients show certificates, for protocols that do not say otherwise.
     pub client_auth: ClientAuth,
     /// The certificates of protocols that have none of their own.
@@ -306,6 +309,7 @@ impl Config {
             .tickets(self.tickets)
             .crypto(self.crypto)
             .batch_wait(self.batch_wait)
+            .certificate_compressors(self.certificate_compressors.iter().copied())
             .client_auth(self.client_auth.clone())
             .ticket_options(self.ticket_options.clone())
             .limits(self.limits.clone());

@@ -52,6 +52,7 @@ pub(super) fn resolve(file: File, provider: Option<&CryptoProvider>, reader: &mu
         },
         versions: file.tls_versions,
         tickets: file.tickets,
+        certificate_compressors: file.certificate_compressors,
         client_auth: file.client_auth.as_ref().map(|table| client_auth(table, reader)).unwrap_or_default(),
         crypto: file.crypto.0,
         presign: file.presign.map(|(presign, _)| presign),
@@ -151,17 +152,24 @@ fn certificate_sets(
 ) -> (Sets, Vec<SetPlaces>) {
     let (mut made, mut places) = (Sets::new(), Vec::new());
     for (name, set) in sets {
-        let before = reader.findings.len();
         let (mut identities, mut ats) = (Vec::new(), Vec::new());
         for entry in &set.identity {
             // What is missing has been said.
             if let (Some(certificate), Some(key)) = (&entry.certificate, &entry.key) {
-                identities.extend(identity(certificate, key, provider, reader));
+                let identity = identity(certificate, key, provider, reader).map(|i| stapled(i, &entry.ocsp, reader));
+                identities.extend(identity);
                 ats.push(certificate.at.clone());
             }
         }
+        if let Some(directory) = &set.directory {
+            let read = |path: &Path| CertificateSet::from_directory(&name.text, path, provider);
+            let found = read_by(directory, reader, read);
+            identities.extend(found.iter().flat_map(|set| set.identities()).cloned());
+            ats.resize(identities.len(), directory.at.clone());
+        }
         let mut set_made = None;
-        if reader.findings.len() == before && identities.len() == set.identity.len() {
+        // Of a set in which something is wrong already, nothing more can be said.
+        if reader.findings.iter().all(|finding| !finding.key.starts_with(&name.at.key)) {
             match CertificateSet::new(&name.text, identities) {
                 Ok(set) => set_made = Some(Arc::new(set)),
                 Err(e) => reader.wrong(&name.at, FindingKind::Identity(e)),
@@ -187,6 +195,12 @@ fn identity(
             None
         }
     }
+}
+
+/// With the OCSP response in the file, if there is one; without it if that cannot be used, which is said.
+fn stapled(identity: Identity, ocsp: &Option<NamedFile>, reader: &mut Reader<'_>) -> Identity {
+    let made = ocsp.as_ref().and_then(|ocsp| read_by(ocsp, reader, |path| identity.clone().with_ocsp_file(path)));
+    made.unwrap_or(identity)
 }
 
 /// Whether an error concerns the certificate rather than its key.

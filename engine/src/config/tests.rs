@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use super::file::File;
 use super::table::{Entry, Topic, topics_of};
 use super::*;
+use crate::identity::Identity;
 
 fn parse(text: &str) -> Result<Config, ConfigError> {
     Config::parse(text, "/nowhere/hf.toml")
@@ -66,6 +67,7 @@ fn other(key: &Entry) -> &'static str {
         ("rate or \"off\"", _) => "{ per_second = 7, burst = 7 }",
         ("list of networks or \"off\"", _) => "[\"10.0.0.0/8\", \"::1\"]",
         ("list of texts", _) => "[\"one\"]",
+        ("[] or [\"brotli\"]", _) => "[\"brotli\"]",
         ("address", _) => "\"127.0.0.1:7777\"",
         ("[\"1.2\", \"1.3\"], [\"1.3\"] or [\"1.2\"]", _) => "[\"1.3\"]",
         (kind, name) => panic!("no other value for {name}, a {kind}"),
@@ -353,6 +355,38 @@ fn a_file_is_blamed_at_the_key_that_names_it() {
 }
 
 #[test]
+fn a_set_is_of_its_identities_and_those_of_a_directory() {
+    let files = Files::new();
+    let text = "[certificates.default]\ndirectory = \".\"\n[[certificates.default.identity]]\n\
+                certificate = \"two.pem\"\nkey = \"two.key\"\n";
+    let config = parse_at(text, &files);
+    let own = |config: &Config| {
+        let identities = config.certificates.as_ref().unwrap().identities().iter();
+        identities.map(Identity::fingerprint_sha256).collect::<Vec<_>>()
+    };
+    // The directory's come after the others, in the order of their names.
+    let [first, one, two] = own(&config)[..] else { panic!("{:?}", config.certificates) };
+    assert!(first == two && one != two);
+    // Later they have expired, each where it is named.
+    let late = UnixTime::since_unix_epoch(Duration::from_secs(1 << 40));
+    let lines: Vec<usize> = config.warnings(late).iter().map(Finding::line).filter(|line| *line > 0).collect();
+    assert_eq!(lines, [2, 2, 4]);
+    fs::write(files.0.join("one.ocsp"), b"no response").unwrap();
+    for (text, says) in [
+        ("[certificates.web]\ndirectory = \"gone\"", "2:13: certificates.web.directory: gone does not exist"),
+        ("[certificates.web]\ndirectory = 1", "2:13: certificates.web.directory: `1` does not fit"),
+        ("[certificates.web]\ndirectory = \".\"", "2:13: certificates.web.directory: the OCSP response in"),
+        (
+            &format!("{}ocsp = \"one.ocsp\"", files.set("web")),
+            "4:8: certificates.web.identity.ocsp: the OCSP response in",
+        ),
+    ] {
+        let said = files.wrong(text);
+        assert!(said.starts_with(&format!("hf.toml:{says}")), "{text}\nshould say\n{says}\nsays\n{said}");
+    }
+}
+
+#[test]
 fn files_that_are_no_configurations() {
     let error = Config::load("/nowhere/hf.toml").unwrap_err();
     assert_eq!(error.to_string(), "/nowhere/hf.toml: does not exist; check the path");
@@ -489,6 +523,55 @@ fn what_the_docs_show_can_be_read() {
         let findings = parse(example).map_or_else(ConfigError::into_findings, |_| Vec::new());
         let other: Vec<&Finding> = findings.iter().filter(|f| !matches!(f.kind(), FindingKind::Identity(_))).collect();
         assert!(other.is_empty(), "{example}\n{other:?}");
+    }
+}
+
+/// The words between backticks.
+fn quoted(text: &str) -> Vec<&str> {
+    text.split('`').skip(1).step_by(2).collect()
+}
+
+#[test]
+fn what_the_builder_can_be_told_has_a_key_or_a_reason_and_each_key_its_method() {
+    let sources = [
+        ("Builder", include_str!("../engine.rs")),
+        ("Builder", include_str!("../engine/cryptography.rs")),
+        ("Protocol", include_str!("../protocol.rs")),
+    ];
+    let methods = sources.into_iter().flat_map(|(name, source)| {
+        let start = format!("impl {name} {{");
+        let block = source.split(&start).nth(1).and_then(|rest| rest.split("\n}").next()).unwrap();
+        let method = move |line: &str| {
+            let method = line.strip_prefix("    pub fn ")?.split(['(', '<']).next()?;
+            Some(format!("{name}::{method}"))
+        };
+        block.lines().filter_map(method).collect::<Vec<_>>()
+    });
+    // These are told nothing.
+    let asking = ["Builder::warnings", "Builder::check", "Builder::start", "Builder::batch", "Protocol::destination"];
+    let methods: Vec<String> = methods.filter(|method| !asking.contains(&method.as_str())).collect();
+    assert!(methods.len() > 30, "{methods:?}");
+
+    let text = fs::read_to_string(docs("CONFIGURATION.md")).unwrap();
+    let table = text.split("## The builder").nth(1).and_then(|rest| rest.split("\n## ").next()).unwrap();
+    let rows: Vec<Vec<&str>> = table.lines().filter(|l| l.starts_with("| `")).map(|l| l.split('|').collect()).collect();
+    let documented: Vec<&str> = rows.iter().flat_map(|row| quoted(row[1])).collect();
+    for method in &methods {
+        assert!(documented.contains(&method.as_str()), "docs/CONFIGURATION.md has no key for {method}, and no reason");
+    }
+    for method in documented {
+        assert!(methods.iter().any(|m| m == method), "docs/CONFIGURATION.md has {method}, which there is not");
+    }
+    let topics = topics_of(&File::default(), "");
+    let topics = topics.iter().filter(|topic| ["", "protocol"].contains(&topic.path.as_str()));
+    let keys: Vec<String> =
+        topics.flat_map(|topic| topic.keys.iter().map(|k| table::join(&topic.path, k.name))).collect();
+    let named: Vec<&str> = rows.iter().flat_map(|row| quoted(row[2])).collect();
+    for key in &keys {
+        assert!(named.contains(&key.as_str()), "docs/CONFIGURATION.md has no method for the key {key}");
+    }
+    for key in named {
+        assert!(keys.iter().any(|k| k == key), "docs/CONFIGURATION.md names the key {key}, which there is not");
     }
 }
 

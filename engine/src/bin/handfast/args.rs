@@ -108,6 +108,15 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) key: Vec<PathBuf>,
 
+    /// A directory of certificates with their keys: NAME.pem or NAME.crt with NAME.key, or directories with fullchain.pem
+    /// and privkey.pem. They come after each --cert
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cert_dir: Option<PathBuf>,
+
+    /// Compress certificates with brotli for clients that can decompress them [default: off]
+    #[arg(long, value_enum, value_name = "SWITCH")]
+    pub(crate) compress_certs: Option<Switch>,
+
     /// Serve this protocol: `h2`, `http/1.1` (which echoes to WebSockets), `echo`, or `close`; with `=CERT:KEY` it
     /// has a certificate of its own. Repeat for more, the most preferred first [default: h2 and http/1.1]
     #[arg(long, value_name = "ID[=CERT:KEY]")]
@@ -116,6 +125,10 @@ pub(crate) struct ServeArgs {
     /// The protocol for clients without ALPN, or `refuse` [default: http/1.1 if served, else refuse]
     #[arg(long, value_name = "ID")]
     pub(crate) without_alpn: Option<String>,
+
+    /// The protocol for clients whose ALPN offer holds none of ours [default: they are refused]
+    #[arg(long, value_name = "ID")]
+    pub(crate) fallback: Option<String>,
 
     /// Whose order of preference decides among the protocols that both have [default: server]
     #[arg(long, value_enum)]

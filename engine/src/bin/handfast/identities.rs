@@ -1,6 +1,6 @@
 //! The certificates that the command line names, or one made on the spot.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -12,14 +12,19 @@ use super::serve::ServeError;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A set with the identities of these pairs of files.
+/// A set with the identities of these pairs of files, and then those of a directory.
 pub(crate) fn from_files(
     name: &str,
     files: &[(PathBuf, PathBuf)],
+    directory: Option<&Path>,
     provider: &CryptoProvider,
 ) -> Result<Arc<CertificateSet>, ServeError> {
     let identities = files.iter().map(|(cert, key)| Identity::from_files(cert, key, provider));
-    let identities: Vec<_> = identities.collect::<Result<_, _>>().map_err(ServeError::Identity)?;
+    let mut identities: Vec<_> = identities.collect::<Result<_, _>>().map_err(ServeError::Identity)?;
+    if let Some(directory) = directory {
+        let set = CertificateSet::from_directory(name, directory, provider).map_err(ServeError::Identity)?;
+        identities.extend_from_slice(set.identities());
+    }
     Ok(Arc::new(CertificateSet::new(name, identities).map_err(ServeError::Identity)?))
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use handfast::config::{Config, Listen, Serve, ServedProtocol, WithoutAlpn};
 use handfast::crypto::TicketSecrets;
 use handfast::handshake::TlsVersions;
-use handfast::identity::CertificateSet;
+use handfast::identity::{BROTLI, CertificateSet};
 use handfast::rustls::crypto::CryptoProvider;
 use handfast::selection::Policy;
 use handfast::{Pin, Placement};
@@ -43,12 +43,16 @@ pub(crate) fn apply(args: &ServeArgs, config: &mut Config) -> Result<Vec<Arc<Cer
     if args.cert.len() != args.key.len() {
         return Err(ServeError::UnpairedKeys { certs: args.cert.len(), keys: args.key.len() });
     }
-    if !args.cert.is_empty() {
+    if !args.cert.is_empty() || args.cert_dir.is_some() {
         let files: Vec<_> = args.cert.iter().cloned().zip(args.key.iter().cloned()).collect();
-        let set = identities::from_files("default", &files, provider)?;
+        let set = identities::from_files("default", &files, args.cert_dir.as_deref(), provider)?;
         config.certificates = Some(Arc::clone(&set));
         sets.push(set);
     }
+    if let Some(compress) = args.compress_certs {
+        config.certificate_compressors = if compress == Switch::On { vec![BROTLI] } else { Vec::new() };
+    }
+    config.fallback = args.fallback.clone().or_else(|| config.fallback.take());
     match args.without_alpn.as_deref() {
         Some("refuse") => config.without_alpn = WithoutAlpn::Refuse,
         Some(id) => config.without_alpn = WithoutAlpn::Protocol(id.to_owned()),
@@ -146,7 +150,7 @@ fn protocols(
         let serve = Serve::by_default(id).ok_or_else(|| ServeError::UnknownProtocol(id.to_owned()))?;
         let mut protocol = ServedProtocol::new(id, serve);
         if !files[id].is_empty() {
-            let set = identities::from_files(id, &files[id], provider)?;
+            let set = identities::from_files(id, &files[id], None, provider)?;
             protocol.certificates = Some(Arc::clone(&set));
             sets.push(set);
         }
