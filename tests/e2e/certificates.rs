@@ -78,7 +78,7 @@ fn openssl_gets_the_ocsp_response_that_the_file_a_directory_or_the_command_line_
                     key = \"certificates/site.key\"\nocsp = \"certificates/site.ocsp\"\n";
     let in_directory = "[certificates.default]\ndirectory = \"certificates\"\n";
     for (certificates, args) in [(identity, &[][..]), (in_directory, &[]), ("", &["--cert-dir", text(&directory)])] {
-        let file = scratch.file("handfast.toml", &format!("{listen}{certificates}"));
+        let file = scratch.file("handfast.toml", format!("{listen}{certificates}"));
         let server = Server::start(&[&["--config", text(&file)], args].concat());
         for version in ["-tls1_3", "-tls1_2"] {
             let ended = handshake(&openssl, server.addr(), &["-alpn", "h2", version, "-status", "-CAfile", ca_pem]);
@@ -106,7 +106,7 @@ fn certificates_are_compressed_if_the_file_or_the_command_line_says_so() {
     ] {
         let file = scratch.file(
             "handfast.toml",
-            &format!(
+            format!(
                 "{key}[[listen]]\naddress = \"127.0.0.1:0\"\n[[certificates.default.identity]]\n\
                  certificate = \"site.pem\"\nkey = \"site.key\"\n"
             ),
