@@ -287,7 +287,9 @@ fn content_that_is_cut_off_is_not_taken_for_whole() {
         assert_eq!(h2.next().kind, kind::HEADERS);
         h2.data(3, b"half of", false);
         h2.send(kind::RST_STREAM, 0, 3, &code::NO_ERROR.to_be_bytes());
-        assert_eq!(site.backstage.end(), "ConnectionAborted");
+        // Which of its two directions is told of it first is open.
+        let end = site.backstage.end();
+        assert!(["ConnectionAborted", "BrokenPipe"].contains(&&*end), "{placement:?}: {end}");
         drop(h2);
         site.lives_on();
     }
