@@ -273,7 +273,7 @@ fn an_edited_file_is_reloaded_whole_or_not_at_all() {
             "",
             "own",
             "[limits]\nhandshake_byte = 1\n",
-            "handfast.toml:10:1: limits.handshake_byte: there is no such key",
+            "handfast.toml:11:1: limits.handshake_byte: there is no such key",
         ),
         ("", "gone", "", "handfast.toml:6:15: certificates.default.identity.certificate: "),
         ("fallback = \"chat/1\"\n", "own", "", "handfast.toml:1:12: fallback: there is no protocol `chat/1`"),
