@@ -45,7 +45,6 @@ use crate::time::Instant64;
 use crate::transport::{Close, ConnId, Event, Transport, Wake};
 use gather::Item;
 use reload::{Ending, Serving};
-use services::Polled;
 use slots::{Conn, Slot, Slots};
 use timers::Wheel;
 
@@ -335,12 +334,12 @@ where
         self.ids = expired;
     }
 
-    /// Runs the workers' futures, until nothing is left or the budget is used, and does what each asks for while its
-    /// connection is still in the processor's caches.
+    /// Runs the workers' futures and does what they ask for, until nothing is left or the budget is used.
     fn run_workers(&mut self, now: Instant64) {
-        for _ in 0..POLLS_PER_TURN {
-            let polled = self.services.run_next(&mut self.batch);
-            self.counters.handler_panics.add(u64::from(polled == Polled::Panicked));
+        let mut budget = POLLS_PER_TURN;
+        loop {
+            let ran = self.services.run(budget, &mut self.batch);
+            self.counters.handler_panics.add(ran.panics);
             let mut posted = mem::take(&mut self.ids);
             self.services.take_posted(&mut posted);
             let idle = posted.is_empty();
@@ -348,9 +347,10 @@ where
                 self.serve_posted(id, now);
             }
             self.ids = posted;
-            if idle && polled == Polled::None {
+            if idle || ran.more {
                 return;
             }
+            budget /= 2;
         }
     }
 

@@ -83,13 +83,12 @@ impl<T> Places<T> {
     }
 }
 
-/// What became of a future that was polled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Polled {
-    /// None was ready.
-    None,
-    One,
-    Panicked,
+/// What a run of the queue did.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Ran {
+    pub(super) panics: u64,
+    /// The budget ended before the queue did.
+    pub(super) more: bool,
 }
 
 impl Services {
@@ -137,17 +136,21 @@ impl Services {
         runnable.schedule();
     }
 
-    /// Polls the next future that is ready. Those behind it stay in `batch`.
-    pub(super) fn run_next(&self, batch: &mut Batch) -> Polled {
-        if batch.is_empty() {
-            mem::swap(&mut *lock(&self.ready), batch);
+    /// Polls what is ready, at most `budget` times. What it takes and does not poll stays in `batch`.
+    pub(super) fn run(&self, budget: usize, batch: &mut Batch) -> Ran {
+        let mut ran = Ran::default();
+        for _ in 0..budget {
+            if batch.is_empty() {
+                mem::swap(&mut *lock(&self.ready), batch);
+            }
+            let Some(runnable) = batch.pop_front() else { return ran };
+            // The handler's panic ends its own connection: unwinding drops its stream.
+            if catch_unwind(AssertUnwindSafe(|| runnable.run())).is_err() {
+                ran.panics += 1;
+            }
         }
-        let Some(runnable) = batch.pop_front() else { return Polled::None };
-        // The handler's panic ends its own connection: unwinding drops its stream.
-        match catch_unwind(AssertUnwindSafe(|| runnable.run())) {
-            Ok(_) => Polled::One,
-            Err(_) => Polled::Panicked,
-        }
+        ran.more = !batch.is_empty() || !lock(&self.ready).is_empty();
+        ran
     }
 
     /// Cancels every task, and drops what they hold on this thread.
