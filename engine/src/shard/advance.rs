@@ -318,7 +318,7 @@ impl<T: Transport> Shard<T> {
                     self.linger(id, slot, now);
                 }
             }
-            Conn::Streaming(_) if slot.unsent.len() == 0 => self.serve_posted(id, now),
+            Conn::Streaming(_) if slot.unsent.len() == 0 => self.serve_posted(&[id], now),
             Conn::Streaming(Streaming { left: true, .. }) => {
                 if let Some(mut slot) = self.slots.take(id) {
                     self.set_timer(id, &mut slot, now + self.limits.unsent_wait);

@@ -131,38 +131,37 @@ impl<T: Transport> Shard<T> {
             }
             Conn::Handshaking(..) | Conn::Closing(_) => {}
         }
-        // As in `advance_batch`: our readers of headers and hellos see the peer's bytes here.
-        match catch_unwind(AssertUnwindSafe(|| self.receive(id, now))) {
-            Ok(item) => self.items.push(item),
-            Err(_) => return self.contain(id),
+        let mut item = self.read(id);
+        if let Some(slot) = self.slots.get_mut(id) {
+            slot.ended |= item.end || item.broken;
+            slot.gathered = true;
+            // As in `advance_batch`: our readers of headers and hellos see the peer's bytes here.
+            if matches!(slot.conn, Conn::Handshaking(..))
+                && catch_unwind(AssertUnwindSafe(|| self.offer(&mut item, now))).is_err()
+            {
+                return self.contain(id);
+            }
         }
+        self.items.push(item);
         if self.items.len() >= BATCH_ITEMS_MAX || self.arena.len() >= BATCH_BYTES_MAX {
             self.advance_batch(now);
         }
     }
 
-    /// Reads what is there, and offers it to a handshake.
-    fn receive(&mut self, id: ConnId, now: Instant64) -> Item {
-        let mut item = self.read(id);
-        let mut introduced = false;
-        if let Some(slot) = self.slots.get_mut(id) {
-            slot.ended |= item.end || item.broken;
-            slot.gathered = true;
-            if let Conn::Handshaking(handshake, _) = &mut slot.conn {
-                let awaited = handshake.awaits_proxy();
-                let offered = handshake.offer(&self.arena[item.range.clone()], &self.limits);
-                introduced = awaited && !handshake.awaits_proxy();
-                match offered {
-                    Ok(Offered::InPlace(from)) => item.range.start += from,
-                    Ok(Offered::Kept) => item.forget_bytes(&mut self.arena),
-                    Err(refusal) => item.refusal = Some(refusal),
-                }
-            }
+    /// Offers what has come to its handshake.
+    fn offer(&mut self, item: &mut Item, now: Instant64) {
+        let Some(Slot { conn: Conn::Handshaking(handshake, _), .. }) = self.slots.get_mut(item.conn) else { return };
+        let awaited = handshake.awaits_proxy();
+        let offered = handshake.offer(&self.arena[item.range.clone()], &self.limits);
+        let introduced = awaited && !handshake.awaits_proxy();
+        match offered {
+            Ok(Offered::InPlace(from)) => item.range.start += from,
+            Ok(Offered::Kept) => item.forget_bytes(&mut self.arena),
+            Err(refusal) => item.refusal = Some(refusal),
         }
-        if introduced && let Err(refusal) = self.introduce(id, now) {
+        if introduced && let Err(refusal) = self.introduce(item.conn, now) {
             item.refusal.get_or_insert(refusal);
         }
-        item
     }
 
     /// Reads what is there, within the connection's budget.

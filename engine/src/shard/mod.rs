@@ -343,9 +343,8 @@ where
             let mut posted = mem::take(&mut self.ids);
             self.services.take_posted(&mut posted);
             let idle = posted.is_empty();
-            for id in posted.drain(..) {
-                self.serve_posted(id, now);
-            }
+            self.serve_posted(&posted, now);
+            posted.clear();
             self.ids = posted;
             if idle || ran.more {
                 return;

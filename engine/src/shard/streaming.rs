@@ -108,11 +108,21 @@ impl<T: Transport> Shard<T> {
         }
     }
 
-    /// A worker has read, written, shut down or left: does what follows from it.
-    pub(super) fn serve_posted(&mut self, id: ConnId, now: Instant64) {
-        // As in `advance_batch`; and the worker's own wakers are called here.
-        if catch_unwind(AssertUnwindSafe(|| self.serve(id, now))).is_err() {
-            self.contain(id);
+    /// Workers have read, written, shut down or left: does what follows from it.
+    pub(super) fn serve_posted(&mut self, posted: &[ConnId], now: Instant64) {
+        // As in `advance_batch`, and the workers' own wakers are called here; but one guard for all until it is needed, as
+        // this is the way of every message.
+        let mut served = 0;
+        while let Some(left) = posted.get(served..).filter(|left| !left.is_empty()) {
+            let serve = AssertUnwindSafe(|| {
+                for id in left {
+                    served += 1;
+                    self.serve(*id, now);
+                }
+            });
+            if catch_unwind(serve).is_err() {
+                self.contain(posted[served - 1]);
+            }
         }
     }
 
