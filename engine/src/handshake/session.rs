@@ -234,7 +234,8 @@ impl<C: Unbuffered> Session<C> {
     /// # Errors
     /// The handshake is not over, our side is closed, or rustls cannot encrypt any more.
     pub fn send(&mut self, plain: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
-        self.with_traffic(out, |traffic, out| append(out, |room| traffic.encrypt(plain, room)))
+        let expected = plain.len() + plain.len().div_ceil(RECORD_PLAINTEXT_BYTES_MAX) * RECORD_OVERHEAD_BYTES;
+        self.with_traffic(out, |traffic, out| append(out, expected, |room| traffic.encrypt(plain, room)))
     }
 
     /// Appends close_notify to `out` (RFC 8446 section 6.1): our side sends nothing after it.
@@ -242,7 +243,7 @@ impl<C: Unbuffered> Session<C> {
     /// # Errors
     /// As for [`send`](Self::send).
     pub fn close(&mut self, out: &mut Vec<u8>) -> Result<(), Error> {
-        self.with_traffic(out, |traffic, out| append(out, |room| traffic.queue_close_notify(room)))
+        self.with_traffic(out, |traffic, out| append(out, 0, |room| traffic.queue_close_notify(room)))
     }
 
     /// Appends the answer to a KeyUpdate that asked for one (RFC 8446 section 4.6.3), if there was one since the last call.
@@ -375,13 +376,16 @@ fn drain_alert<C: Unbuffered>(conn: &mut C, out: &mut Vec<u8>) {
 }
 
 fn encode<D>(data: &mut EncodeTlsData<'_, D>, out: &mut Vec<u8>) -> Result<(), Error> {
-    append(out, |room| data.encode(room)).map_err(|_: EncodeError| Error::General("encoded twice".into()))
+    append(out, 0, |room| data.encode(room)).map_err(|_: EncodeError| Error::General("encoded twice".into()))
 }
 
-/// Appends what `write` writes, asking it first how much room it needs.
-fn append<E: NeedsRoom>(out: &mut Vec<u8>, mut write: impl FnMut(&mut [u8]) -> Result<usize, E>) -> Result<(), E> {
+/// Appends what `write` writes; unless `room` is enough, it says how much room it needs.
+fn append<E: NeedsRoom>(
+    out: &mut Vec<u8>,
+    mut room: usize,
+    mut write: impl FnMut(&mut [u8]) -> Result<usize, E>,
+) -> Result<(), E> {
     let at = out.len();
-    let mut room = 0;
     loop {
         out.resize(at + room, 0);
         match write(&mut out[at..]) {

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use mio::unix::SourceFd;
 use mio::{Interest, Poll, Token};
 use rustix::io::Errno;
-use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown, SocketAddrAny};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketAddrAny};
 use socket2::{Domain, Protocol, Type};
 
 pub use descriptors::raise_descriptor_limit;
@@ -372,8 +372,9 @@ impl Transport for Tcp {
         }
         let max = max.min(self.scratch.len());
         let n = loop {
-            match rustix::io::read(&conn.fd, &mut self.scratch[..max]) {
-                Ok(n) => break n,
+            // Not `read`, whose way to the socket is longer.
+            match rustix::net::recv(&conn.fd, &mut self.scratch[..max], RecvFlags::empty()) {
+                Ok((n, _)) => break n,
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return Ok(Recv::WouldBlock),
                 Err(e) => return Err(e.into()),
