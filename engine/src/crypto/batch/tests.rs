@@ -312,6 +312,8 @@ fn what_was_used_or_is_over_is_wiped() {
     for _ in 0..2 {
         groups::X25519.start_and_complete(&share).unwrap();
     }
+    // At once, and not only as the turn ends.
+    assert_eq!(installed.leftovers(), 0);
     let mut turn = installed.take_back().unwrap();
     assert_eq!((turn.counters().lanes, turn.counters().misses, turn.leftovers()), (8, 0, 0));
     drop(turn.take_pair(Instant64::ZERO).unwrap());

@@ -123,6 +123,17 @@ pub(super) struct Found {
     pub(super) secret: Zeroizing<[u8; 32]>,
 }
 
+impl Store {
+    /// Takes a key pair out of the pool, which must not be empty; secret first.
+    fn pop(&mut self) -> (Zeroizing<[u8; 32]>, [u8; 32]) {
+        self.pool_len -= 1;
+        let pair = &mut self.pool[self.pool_len];
+        let taken = (Zeroizing::new(pair.secret), pair.public);
+        pair.secret.zeroize();
+        taken
+    }
+}
+
 thread_local! {
     static INSTALLED: RefCell<Option<Box<Turn>>> = const { RefCell::new(None) };
 }
@@ -162,11 +173,8 @@ impl Turn {
         let mut shares = [[0; 32]; LANES];
         let mut public = [[0; 32]; LANES];
         for (lane, peer) in peers.iter().enumerate() {
-            let store = &mut *self.store;
-            store.pool_len -= 1;
-            let pair = &mut store.pool[store.pool_len];
-            (secrets[lane], public[lane], shares[lane]) = (pair.secret, pair.public, *peer);
-            pair.secret.zeroize();
+            let (secret, share) = self.store.pop();
+            (secrets[lane], public[lane], shares[lane]) = (*secret, share, *peer);
         }
         let agreed = self.agree_now(&secrets, &shares, peers.len());
         for (lane, peer) in peers.iter().enumerate() {
@@ -183,12 +191,7 @@ impl Turn {
         if self.store.pool_len == 0 && !self.refill_once(now) {
             return None;
         }
-        let store = &mut *self.store;
-        store.pool_len -= 1;
-        let pair = &mut store.pool[store.pool_len];
-        let taken = (Zeroizing::new(pair.secret), pair.public);
-        pair.secret.zeroize();
-        Some(taken)
+        Some(self.store.pop())
     }
 
     /// Computes shared secrets of which the first `used` matter.
@@ -355,6 +358,11 @@ impl Installed {
                 Ok(Self { not_send: PhantomData })
             }
         })
+    }
+
+    #[cfg(test)]
+    pub(super) fn leftovers(&self) -> usize {
+        INSTALLED.with_borrow(|turn| turn.as_ref().map_or(0, |turn| turn.leftovers()))
     }
 
     /// Takes it back, with what was not used wiped.
