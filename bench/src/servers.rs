@@ -81,6 +81,13 @@ impl Certificate {
         self.dir.join("key.pem")
     }
 
+    /// The two as options of `handfast serve` and of the peers here.
+    #[must_use]
+    pub fn options(&self) -> [String; 4] {
+        let (cert, key) = (self.cert(), self.key());
+        ["--cert", &cert.to_string_lossy(), "--key", &key.to_string_lossy()].map(str::to_owned)
+    }
+
     /// A path beside them.
     #[must_use]
     pub fn beside(&self, name: &str) -> PathBuf {

@@ -41,20 +41,13 @@ struct Measured {
 }
 
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
-            eprintln!("batch_wait: {e}");
-            ExitCode::FAILURE
-        }
-    }
+    handfast_bench::exit_code(env!("CARGO_BIN_NAME"), run(&Args::parse()))
 }
 
 fn run(args: &Args) -> Result<(), RunError> {
     let bin = build()?;
     let certificate = Certificate::make()?;
-    let (cert, key) = (certificate.cert(), certificate.key());
-    let files = ["--cert", &cert.to_string_lossy(), "--key", &key.to_string_lossy()].map(str::to_owned);
+    let files = certificate.options();
     let files = files.each_ref().map(String::as_str);
     let options: Vec<&str> = args.options.iter().map(String::as_str).collect();
     let start = |wait: &u64| {

@@ -38,13 +38,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
-            eprintln!("peer_tokio_rustls: {e}");
-            ExitCode::FAILURE
-        }
-    }
+    handfast_bench::exit_code(env!("CARGO_BIN_NAME"), run(&Args::parse()))
 }
 
 fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {

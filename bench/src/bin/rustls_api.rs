@@ -21,13 +21,7 @@ const HELD: usize = 2000;
 type Error = Box<dyn std::error::Error>;
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
-            eprintln!("rustls_api: {e}");
-            ExitCode::FAILURE
-        }
-    }
+    handfast_bench::exit_code(env!("CARGO_BIN_NAME"), run())
 }
 
 fn run() -> Result<(), Error> {

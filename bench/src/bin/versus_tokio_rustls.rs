@@ -53,20 +53,13 @@ const WHAT: [(&str, &[&str]); 4] = [
 ];
 
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
-            eprintln!("versus_tokio_rustls: {e}");
-            ExitCode::FAILURE
-        }
-    }
+    handfast_bench::exit_code(env!("CARGO_BIN_NAME"), run(&Args::parse()))
 }
 
 fn run(args: &Args) -> Result<(), RunError> {
     let bin = build()?;
     let certificate = Certificate::make()?;
-    let (cert, key) = (certificate.cert(), certificate.key());
-    let files = ["--cert", &cert.to_string_lossy(), "--key", &key.to_string_lossy()].map(str::to_owned);
+    let files = certificate.options();
     let files = files.each_ref().map(String::as_str);
     // As in a fleet, whose tickets are those that must not cost more.
     let secret = certificate.ticket_secret(&bin)?;

@@ -48,13 +48,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
-            eprintln!("client_cpu: {e}");
-            ExitCode::FAILURE
-        }
-    }
+    handfast_bench::exit_code(env!("CARGO_BIN_NAME"), run(&Args::parse()))
 }
 
 /// Microseconds per handshake.

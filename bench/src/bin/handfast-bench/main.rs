@@ -22,11 +22,5 @@ enum Command {
 
 fn main() -> ExitCode {
     let Command::Batch(args) = Cli::parse().command;
-    match batch::run(&args) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
-            eprintln!("handfast-bench: {e}");
-            ExitCode::FAILURE
-        }
-    }
+    handfast_bench::exit_code(env!("CARGO_BIN_NAME"), batch::run(&args))
 }

@@ -40,11 +40,5 @@ fn main() -> ExitCode {
         Command::Flood(args) => flood::run(&args),
         Command::Serve(args) => server::run(&args),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
-            eprintln!("limits: {e}");
-            ExitCode::FAILURE
-        }
-    }
+    handfast_bench::exit_code(env!("CARGO_BIN_NAME"), result)
 }

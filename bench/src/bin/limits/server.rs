@@ -27,10 +27,9 @@ pub(crate) struct Args {
 /// Starts it as a child process.
 pub(crate) fn start(certificate: &Certificate, args: &[&str]) -> Result<Server, RunError> {
     let program = std::env::current_exe().map_err(|e| RunError::Io("current executable".into(), e))?;
-    let (cert, key) = (certificate.cert(), certificate.key());
-    let files = ["serve", "--cert", &cert.to_string_lossy(), "--key", &key.to_string_lossy()].map(str::to_owned);
+    let files = certificate.options();
     let files = files.each_ref().map(String::as_str);
-    Server::start(&program, &[&files[..], args].concat())
+    Server::start(&program, &[&["serve"][..], &files, args].concat())
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
