@@ -14,6 +14,8 @@ use handfast::shard::{Destination, Shard as ServerShard, ShardConfig};
 use handfast::time::Instant64;
 use handfast::transport::sim::{Faults, Options, SimNet, SimTransport};
 use handfast_load::client::{Ended, Shard, ShardPlan, TlsSource};
+use handfast_load::search::{Bounds, Found, Observation, Probe, Step, knee};
+use handfast_load::slo::{Readings, Slo};
 use handfast_load::{Args, Plan};
 use rustls::pki_types::PrivatePkcs8KeyDer;
 
@@ -156,6 +158,81 @@ fn a_generator_that_stalls_across_the_opening_loses_nothing_of_what_was_due() {
     assert_eq!((stalled, record.due, record.handshakes()), (true, 200, 200));
     assert!(record.lateness.max().unwrap() >= 190 * MS, "{:?}", record.lateness.max());
     assert_eq!(record.series.points()[..2].iter().map(|p| p.started).collect::<Vec<_>>(), [100, 100]);
+}
+
+/// An engine that accepts `capacity` connections a second, one after the other, and works on nothing in between.
+struct Limited {
+    capacity: f64,
+    slo: Slo,
+    probes: u32,
+}
+
+/// What was due and never ended is none that succeeded.
+struct Seen(Ended);
+
+impl Readings for Seen {
+    fn latency(&self, percentile: f64) -> Option<Duration> {
+        self.0.record.total.quantile(percentile / 100.0)
+    }
+
+    fn error_share(&self) -> f64 {
+        let record = &self.0.record;
+        let failed = record.failures() + record.unstarted + self.0.unfinished;
+        failed as f64 / (failed + record.handshakes()).max(1) as f64
+    }
+}
+
+impl Probe for Limited {
+    type Error = std::convert::Infallible;
+
+    fn probe(&mut self, rate: f64, _: Step) -> Result<Observation, Self::Error> {
+        self.probes += 1;
+        let options = Options { latency: 5 * MS, accepts_per_turn: 1, ..Options::default() };
+        let net = SimNet::with_options(1, Faults::none(), options);
+        let addr = SocketAddr::from(([10, 0, 0, 1], 443));
+        let mut server = server(net.listen(addr));
+        let rate = rate.to_string();
+        let args = ["handfast-load", "10.0.0.1:443", "--shards", "1", "--rate", &rate, "--arrivals", "constant"];
+        let length = ["--duration", "5s", "--warm-up", "1s"];
+        let plan = Plan::new(Args::try_parse_from([&args[..], &length].concat()).unwrap()).unwrap();
+        let tls = TlsSource::new(&plan.tls, &[]).unwrap();
+        let mut client = Shard::new(net.transport(), ShardPlan::new(&plan, addr, 0), &tls);
+        let service = Duration::from_secs_f64(1.0 / self.capacity);
+        let mut free = Instant64::ZERO;
+        while client.goes_on(false, &|_| ()) {
+            client.turn().unwrap();
+            let now = net.now();
+            while free <= now {
+                let waiting = net.waiting_connections();
+                server.turn(Some(now)).unwrap();
+                if waiting == net.waiting_connections() {
+                    // It was idle until now.
+                    free = now;
+                    break;
+                }
+                free = free + service;
+            }
+        }
+        Ok(match self.slo.check(&Seen(client.end_all())) {
+            Ok(()) => Observation::Met,
+            Err(_) => Observation::Missed,
+        })
+    }
+}
+
+#[test]
+fn the_knee_of_an_engine_of_known_capacity_is_found_within_three_percent() {
+    for capacity in [90.0, 137.0] {
+        // A tenth of a second is the backlog after five seconds at a rate two percent above the capacity.
+        let slo = "p99<100ms,errors<0.1%".parse().unwrap();
+        let mut engine = Limited { capacity, slo, probes: 0 };
+        let mut bounds = Bounds::default();
+        bounds.start = 60.0;
+        let Ok(found) = knee(&mut engine, &bounds);
+        let Found::Knee { rate, missed, .. } = found else { panic!("{found:?}") };
+        assert!((rate / capacity - 1.0).abs() < 0.03, "{rate} instead of {capacity}");
+        assert!(capacity < missed && engine.probes < 30, "{missed} in {} probes", engine.probes);
+    }
 }
 
 #[test]

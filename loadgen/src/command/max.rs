@@ -31,7 +31,8 @@ Examples:
 pub(super) const AFTER: &str = "\
 Exit status: 0 a rate was found; 1 no rate keeps to the objective, the generator was the limit, or the search was \
 ended; 2 wrong usage.
-Each miss is seen twice before it counts, and the result has held in every confirmation.";
+Each miss is seen twice before it counts, and the result has held in its confirmations. Where probes of one rate \
+disagree no search gets closer, and the answer has the rates around that.";
 
 /// The options of `max`.
 #[derive(Clone, Debug, ClapArgs)]
@@ -54,11 +55,12 @@ pub struct MaxArgs {
     #[arg(long, value_name = "R", default_value = "1000000", value_parser = parse_rate_nonzero)]
     pub max_rate: f64,
 
-    /// How close the rate that held and the one that did not have to be
+    /// How close the rate that held and the one that did not have to be. The search ends earlier when probes of the
+    /// rates between them disagree, which is noise
     #[arg(long, value_name = "PERCENT", default_value = "1%", value_parser = precision)]
     pub precision: f64,
 
-    /// How often the result must hold once more
+    /// How often the result must hold once more; a miss in between is made up for by one more
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(0..=20))]
     pub confirmations: u32,
 }
@@ -92,7 +94,11 @@ struct Report {
     slo: String,
     found: &'static str,
     rate: Option<f64>,
+    rate_met: Option<u32>,
+    rate_probes: Option<u32>,
     missed: Option<f64>,
+    noise_low: Option<f64>,
+    noise_high: Option<f64>,
     probes: Vec<Probed>,
 }
 
@@ -234,26 +240,53 @@ fn look(load: &Args, interrupted: &Arc<AtomicBool>) -> Result<Option<f64>, RunEr
 
 fn report(slo: &Slo, found: Found, probes: Vec<Probed>) -> Report {
     let (name, rate, missed) = match found {
-        Found::Knee { rate, missed } => ("knee", Some(rate), Some(missed)),
+        Found::Knee { rate, missed, .. } => ("knee", Some(rate), Some(missed)),
         Found::AboveMax { rate } => ("above_max", Some(rate), None),
         Found::BelowMin { rate } => ("below_min", None, Some(rate)),
         Found::GeneratorLimit { held, rate } => ("generator_limit", held, Some(rate)),
         Found::Unfinished { held } => ("unfinished", held, None),
     };
-    Report { schema: SCHEMA, kind: "max", slo: slo.to_string(), found: name, rate, missed, probes }
+    let (confirmed, noise) = match found {
+        Found::Knee { met, probes, noise, .. } => (Some((met, probes)), noise),
+        _ => (None, None),
+    };
+    Report {
+        schema: SCHEMA,
+        kind: "max",
+        slo: slo.to_string(),
+        found: name,
+        rate,
+        rate_met: confirmed.map(|(met, _)| met),
+        rate_probes: confirmed.map(|(_, probes)| probes),
+        missed,
+        noise_low: noise.map(|(low, _)| low),
+        noise_high: noise.map(|(_, high)| high),
+        probes,
+    }
 }
 
 const REMEDY: &str =
     "give it cores of its own (--shards, --pin-client), a quieter machine, or allow more with --max-lateness";
 
+/// That the answer's rates are no closer, and what makes them so.
+fn disagreement((low, high): (f64, f64)) -> String {
+    let rates = if low < high {
+        format!("from {}/s to {}/s", grouped_rate(low), grouped_rate(high))
+    } else {
+        format!("at {}/s", grouped_rate(low))
+    };
+    format!("  {rates} probes disagree: that is noise, which longer probes (--duration) have less of\n")
+}
+
 fn sentence(slo: &Slo, found: Found) -> String {
     let held =
         |held: Option<f64>| held.map_or_else(|| "none held".to_owned(), |r| format!("{}/s held", grouped_rate(r)));
     match found {
-        Found::Knee { rate, missed } => format!(
-            "\n  {} handshakes/s keep to {slo}, confirmed; {}/s do not\n",
+        Found::Knee { rate, met, probes, missed, noise } => format!(
+            "\n  {} handshakes/s keep to {slo}, in {met} of {probes} probes; {}/s do not\n{}",
             grouped_rate(rate),
-            grouped_rate(missed)
+            grouped_rate(missed),
+            noise.map_or_else(String::new, disagreement)
         ),
         Found::AboveMax { rate } => {
             format!(
@@ -275,5 +308,31 @@ fn sentence(slo: &Slo, found: Found) -> String {
         Found::Unfinished { held: h } => {
             format!("\n  the search was ended before its answer; {}, unconfirmed\n", held(h))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_states_its_interval_its_confirmation_and_the_noise_between() {
+        let slo: Slo = "p99<20ms".parse().unwrap();
+        let clear = Found::Knee { rate: 2950.0, met: 3, probes: 3, missed: 2970.0, noise: None };
+        assert_eq!(
+            sentence(&slo, clear),
+            "\n  2,950 handshakes/s keep to p99<20ms, in 3 of 3 probes; 2,970/s do not\n"
+        );
+        let noise = Some((2970.0, 3010.0));
+        let noisy = Found::Knee { rate: 2950.0, met: 4, probes: 5, missed: 3030.0, noise };
+        let said = sentence(&slo, noisy);
+        for part in ["2,950 handshakes/s", "4 of 5 probes", "3,030/s do not", "from 2,970/s to 3,010/s probes disagree"]
+        {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+        assert!(disagreement((2970.0, 2970.0)).contains("  at 2,970/s probes disagree"));
+        let report = report(&slo, noisy, Vec::new());
+        assert_eq!((report.rate_met, report.rate_probes, report.missed), (Some(4), Some(5), Some(3030.0)));
+        assert_eq!((report.noise_low, report.noise_high), (Some(2970.0), Some(3010.0)));
     }
 }

@@ -2,14 +2,15 @@
 //!
 //! Doubling (or halving) brackets the knee, bisection on a log scale narrows it, and the result is confirmed. A probe
 //! of a real machine is noisy both ways, so neither way is believed at once: a miss counts when the same rate misses
-//! twice, the rate that is reported has held in every confirmation, and a rate a little above it was missed again.
+//! twice, the rate that is reported has held in its confirmations, and a rate a little above it was missed again.
+//!
+//! Near a knee that is noisy itself, probes of one rate disagree, and no bisection gets closer than that. From the first
+//! contradiction on the search looks for the two rates around the noise instead: the highest that holds, and the lowest
+//! that misses ([`hunt`]).
+
+mod hunt;
 
 use std::fmt;
-
-/// Halvings after which a generator that is still late is not late because of the rate. Met: the search ends.
-const LATE_HALVINGS_MAX: u32 = 3;
-/// Rates from here on are whole: that is fine enough, and can be typed again.
-const WHOLE_FROM: f64 = 100.0;
 
 /// What one probe saw.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,9 +74,10 @@ pub struct Bounds {
     pub rate_min: f64,
     /// The highest rate to try.
     pub rate_max: f64,
-    /// The search ends when the rate that missed is at most this share above the one that held.
+    /// The search ends when the rate that missed is at most this share above the one that held, or when what lies
+    /// between them is noise: see [`Found::Knee`].
     pub precision: f64,
-    /// How often the result must hold once more.
+    /// How often the result must hold once more. One miss is made up for by one more.
     pub confirmations: u32,
     /// Probes in all. Met: the search ends with what it has, unconfirmed.
     pub probes_max: u32,
@@ -95,8 +97,16 @@ pub enum Found {
     Knee {
         /// It, per second.
         rate: f64,
-        /// The next rate above it that was tried and missed twice.
+        /// How many of its probes met the objective.
+        met: u32,
+        /// How many probes it had.
+        probes: u32,
+        /// The lowest rate above it that missed twice and had none above it that held; the highest rate allowed, if
+        /// that is noise itself.
         missed: f64,
+        /// The lowest and the highest rate between the two at which probes contradicted one another. `None` when the
+        /// two are as close as was asked for.
+        noise: Option<(f64, f64)>,
     },
     /// The highest rate allowed held: the knee lies above it.
     AboveMax {
@@ -127,210 +137,7 @@ pub enum Found {
 /// # Errors
 /// A probe could not be made.
 pub fn knee<P: Probe>(probe: &mut P, bounds: &Bounds) -> Result<Found, P::Error> {
-    let mut search = Search { probe, bounds, left: bounds.probes_max, held: None, late_at: None };
-    let (Ok(found) | Err(found)) = search.run()?;
-    Ok(match (found, search.late_at) {
-        // What was missed there says nothing about the server.
-        (Found::Knee { rate, missed }, Some(late)) if missed >= late => {
-            Found::GeneratorLimit { held: Some(rate), rate: late }
-        }
-        (Found::BelowMin { .. }, Some(late)) => Found::GeneratorLimit { held: None, rate: late },
-        (found, _) => found,
-    })
-}
-
-struct Search<'a, P> {
-    probe: &'a mut P,
-    bounds: &'a Bounds,
-    left: u32,
-    held: Option<f64>,
-    /// The lowest rate that was missed because the generator was late.
-    late_at: Option<f64>,
-}
-
-/// The inner error is an end before the knee is known.
-type Ended<T, E> = Result<Result<T, Found>, E>;
-
-/// Goes on with the value, or ends as the inner error says.
-macro_rules! go_on {
-    ($ended:expr) => {
-        match $ended? {
-            Ok(value) => value,
-            Err(found) => return Ok(Err(found)),
-        }
-    };
-}
-
-impl<P: Probe> Search<'_, P> {
-    fn run(&mut self) -> Ended<Found, P::Error> {
-        let (mut low, mut high) = go_on!(self.bracket());
-        loop {
-            while high / low > 1.0 + self.bounds.precision {
-                let middle = offered((low * high).sqrt());
-                if middle <= low || middle >= high {
-                    // Nothing that could be offered lies between them.
-                    break;
-                }
-                if go_on!(self.holds(middle, Step::Bisect)) { low = middle } else { high = middle }
-            }
-            if !go_on!(self.confirmed(low)) {
-                (low, high) = go_on!(self.down_from(low));
-                continue;
-            }
-            // Both misses at `high` may have been a stall of the machine, not the knee. A little above it says so.
-            let above = above(high, 1.0 + 2.0 * self.bounds.precision);
-            if above > self.bounds.rate_max || !go_on!(self.asked_again(above)) {
-                return Ok(Ok(Found::Knee { rate: low, missed: high }));
-            }
-            (low, high) = go_on!(self.up_from(above));
-        }
-    }
-
-    /// `rate` held by luck. How far down the knee lies is unknown, so the steps grow.
-    fn down_from(&mut self, rate: f64) -> Ended<(f64, f64), P::Error> {
-        let (mut high, mut step) = (rate, 1.0 + self.bounds.precision);
-        loop {
-            let low = below(high, step).max(self.bounds.rate_min);
-            if go_on!(self.holds(low, Step::Bisect)) {
-                return Ok(Ok((low, high)));
-            }
-            if low <= self.bounds.rate_min {
-                return Ok(Err(Found::BelowMin { rate: low }));
-            }
-            (high, step) = (low, (step * step).min(2.0));
-        }
-    }
-
-    /// `rate` holds after all: up again, in growing steps.
-    fn up_from(&mut self, rate: f64) -> Ended<(f64, f64), P::Error> {
-        let (mut low, mut step) = (rate, 1.0 + self.bounds.precision);
-        loop {
-            if low >= self.bounds.rate_max {
-                return Ok(Err(Found::AboveMax { rate: low }));
-            }
-            let high = above(low, step).min(self.bounds.rate_max);
-            if !go_on!(self.holds(high, Step::Bracket)) {
-                return Ok(Ok((low, high)));
-            }
-            (low, step) = (high, (step * step).min(2.0));
-        }
-    }
-
-    /// A rate that holds and one, at most twice as high, that does not.
-    fn bracket(&mut self) -> Ended<(f64, f64), P::Error> {
-        let Bounds { start, rate_min, rate_max, .. } = *self.bounds;
-        let mut rate = offered(start).clamp(rate_min, rate_max);
-        if go_on!(self.holds(rate, Step::Bracket)) {
-            while rate < rate_max {
-                let next = above(rate, 2.0).min(rate_max);
-                if !go_on!(self.holds(next, Step::Bracket)) {
-                    return Ok(Ok((rate, next)));
-                }
-                rate = next;
-            }
-            return Ok(Err(Found::AboveMax { rate }));
-        }
-        for halvings in 1.. {
-            if rate <= rate_min {
-                break;
-            }
-            if halvings > LATE_HALVINGS_MAX && self.late_at == Some(rate) {
-                break;
-            }
-            let next = below(rate, 2.0).max(rate_min);
-            if go_on!(self.holds(next, Step::Bracket)) {
-                return Ok(Ok((next, rate)));
-            }
-            rate = next;
-        }
-        Ok(Err(Found::BelowMin { rate }))
-    }
-
-    /// Whether the objective is met at `rate`; a miss is seen twice.
-    fn holds(&mut self, rate: f64, step: Step) -> Ended<bool, P::Error> {
-        let first = go_on!(self.ask(rate, step));
-        let holds = first == Seen::Met || go_on!(self.again(rate, first));
-        if holds {
-            self.held = Some(self.held.map_or(rate, |held| held.max(rate)));
-        }
-        Ok(Ok(holds))
-    }
-
-    /// A second probe at `rate`. When the generator was late in both, it is the limit there.
-    fn again(&mut self, rate: f64, first: Seen) -> Ended<bool, P::Error> {
-        let second = go_on!(self.ask(rate, Step::Repeat));
-        if (first, second) == (Seen::Late, Seen::Late) {
-            self.late_at = Some(self.late_at.map_or(rate, |at| at.min(rate)));
-        }
-        Ok(Ok(second == Seen::Met))
-    }
-
-    fn confirmed(&mut self, rate: f64) -> Ended<bool, P::Error> {
-        for _ in 0..self.bounds.confirmations {
-            if !go_on!(self.ask_unless_late(rate)) {
-                self.held = None;
-                return Ok(Ok(false));
-            }
-        }
-        Ok(Ok(true))
-    }
-
-    /// Whether a rate above a miss holds, in one probe.
-    fn asked_again(&mut self, rate: f64) -> Ended<bool, P::Error> {
-        let met = go_on!(self.ask_unless_late(rate));
-        if met {
-            self.held = Some(rate);
-        }
-        Ok(Ok(met))
-    }
-
-    /// One probe, or a second one when the generator was late in the first: that says nothing of the server.
-    fn ask_unless_late(&mut self, rate: f64) -> Ended<bool, P::Error> {
-        let first = go_on!(self.ask(rate, Step::Confirm));
-        if first == Seen::Late { self.again(rate, first) } else { Ok(Ok(first == Seen::Met)) }
-    }
-
-    fn ask(&mut self, rate: f64, step: Step) -> Ended<Seen, P::Error> {
-        if self.left == 0 {
-            return Ok(Err(Found::Unfinished { held: self.held }));
-        }
-        self.left -= 1;
-        Ok(match self.probe.probe(rate, step)? {
-            Observation::Met => {
-                // Where it was late below this, that was by chance.
-                self.late_at = self.late_at.filter(|late| *late > rate);
-                Ok(Seen::Met)
-            }
-            Observation::Missed => Ok(Seen::Missed),
-            Observation::GeneratorLate => Ok(Seen::Late),
-            Observation::Interrupted => Err(Found::Unfinished { held: self.held }),
-        })
-    }
-}
-
-/// What a probe that was made tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Seen {
-    Met,
-    Missed,
-    Late,
-}
-
-/// The rate that is offered for `rate`: it is also the one that is reported.
-fn offered(rate: f64) -> f64 {
-    if rate >= WHOLE_FROM { rate.round() } else { rate }
-}
-
-/// `rate` times `step`, and another rate in any case.
-fn above(rate: f64, step: f64) -> f64 {
-    let next = offered(rate * step);
-    if next > rate { next } else { rate + 1.0 }
-}
-
-/// `rate` over `step`, and another rate in any case.
-fn below(rate: f64, step: f64) -> f64 {
-    let next = offered(rate / step);
-    if next < rate { next } else { rate - 1.0 }
+    hunt::run(probe, bounds)
 }
 
 #[cfg(test)]
@@ -402,7 +209,9 @@ mod tests {
             let capacity = 400.0 * 1.03_f64.powi(i32::try_from(seed).unwrap());
             let mut queue = Queue::new(capacity, seed, 0.005, 0.02);
             let knee = queue.true_knee();
-            let Found::Knee { rate, missed } = searched(&mut queue, &Bounds::default()) else { panic!("seed {seed}") };
+            let Found::Knee { rate, missed, .. } = searched(&mut queue, &Bounds::default()) else {
+                panic!("seed {seed}")
+            };
             assert!((rate / knee - 1.0).abs() < 0.03, "seed {seed}: {rate} instead of {knee}");
             assert!(missed > rate);
             assert!(queue.probes <= 60, "seed {seed}: {} probes", queue.probes);
@@ -413,7 +222,8 @@ mod tests {
     fn without_noise_it_is_exact_to_its_precision_and_takes_few_probes() {
         let mut queue = Queue::new(8000.0, 1, 0.0, 0.0);
         let knee = queue.true_knee();
-        let Found::Knee { rate, missed } = searched(&mut queue, &Bounds::default()) else { panic!() };
+        let found = searched(&mut queue, &Bounds::default());
+        let Found::Knee { rate, met: 3, probes: 3, missed, noise: None } = found else { panic!("{found:?}") };
         assert!(rate <= knee && knee <= missed && missed / rate <= 1.01);
         assert!(queue.probes <= 25, "{} probes", queue.probes);
     }
@@ -423,6 +233,66 @@ mod tests {
         let bounds = Bounds { rate_min: 100.0, rate_max: 5000.0, ..Bounds::default() };
         assert_eq!(searched(&mut Queue::new(1e6, 1, 0.0, 0.0), &bounds), Found::AboveMax { rate: 5000.0 });
         assert_eq!(searched(&mut Queue::new(50.0, 1, 0.0, 0.0), &bounds), Found::BelowMin { rate: 100.0 });
+    }
+
+    /// A knee that is noisy itself: below it every probe is met and above it none, and at rates in between one in so
+    /// many, by chance. A stall ruins some of the others.
+    struct Noisy {
+        from: f64,
+        to: f64,
+        stalls: f64,
+        noise: Noise,
+        seen: Vec<(f64, bool)>,
+    }
+
+    impl Probe for Noisy {
+        type Error = Infallible;
+
+        fn probe(&mut self, rate: f64, _: Step) -> Result<Observation, Infallible> {
+            let chance = ((self.to - rate) / (self.to - self.from)).clamp(0.0, 1.0);
+            let met = self.noise.uniform() < chance * (1.0 - self.stalls);
+            self.seen.push((rate, met));
+            Ok(if met { Observation::Met } else { Observation::Missed })
+        }
+    }
+
+    #[test]
+    fn a_noisy_knee_ends_the_search_with_the_two_rates_around_the_noise() {
+        for (width, stalls) in [(0.005, 0.0), (0.02, 0.0), (0.05, 0.01), (0.1, 0.0), (0.1, 0.01), (0.3, 0.0)] {
+            let (mut disagreed, mut most, mut all) = (0, 0, 0);
+            for seed in 0..300 {
+                let from = 400.0 * 1.03_f64.powi(i32::try_from(seed).unwrap());
+                let to = from * (1.0 + width);
+                let mut server = Noisy { from, to, stalls, noise: Noise::seeded(seed), seen: Vec::new() };
+                // Half of what a closed loop does, or so.
+                let start = from * (0.3 + 0.4 * server.noise.uniform());
+                let Ok(found) = knee(&mut server, &Bounds { start, ..Bounds::default() });
+                let Found::Knee { rate, met, probes, missed, noise } = found else {
+                    panic!("{width} {seed}: {found:?}")
+                };
+                // As close to the noise as the search comes, and a whole rate more.
+                let margin = 1.01_f64.powi(3).max((1.0 + width).powf(0.25));
+                let (lowest, highest) = (from / margin - 1.0, to * margin + 1.0);
+                assert!(
+                    lowest <= rate && rate <= to && from <= missed && missed <= highest,
+                    "{width} {seed}: {found:?}"
+                );
+                let of = |wanted: f64| server.seen.iter().filter(move |(rate, _)| *rate == wanted);
+                assert_eq!(of(rate).count(), probes as usize, "{width} {seed}");
+                assert_eq!(of(rate).filter(|(_, met)| *met).count(), met as usize, "{width} {seed}");
+                assert!(met >= 3 && probes - met <= 1, "{width} {seed}: {found:?}");
+                if let Some((low, high)) = noise {
+                    assert!(rate < low && low <= high && high < missed, "{width} {seed}: {found:?}");
+                    disagreed += 1;
+                } else {
+                    assert!(missed / rate <= 1.011, "{width} {seed}: {found:?}");
+                }
+                most = most.max(server.seen.len());
+                all += server.seen.len();
+            }
+            assert!(width < 0.05 || disagreed > 150, "{width}: noise in {disagreed} of 300");
+            assert!(most <= Bounds::default().probes_max as usize && all / 300 <= 35, "{width}: {most}, {all} in all");
+        }
     }
 
     /// Keeps what it was offered, and holds up to a rate.
@@ -445,7 +315,7 @@ mod tests {
         for (i, precision) in (0..200).zip([0.001, 0.003, 0.01].into_iter().cycle()) {
             let mut probe = Offered { knee: 60.0 * 1.02_f64.powi(i), rates: Vec::new() };
             let Ok(found) = knee(&mut probe, &Bounds { precision, start: 333.3, ..Bounds::default() });
-            let Found::Knee { rate, missed } = found else { panic!("{found:?}") };
+            let Found::Knee { rate, missed, noise: None, .. } = found else { panic!("{found:?}") };
             assert!(rate <= probe.knee && probe.knee < missed, "{rate} {missed} around {}", probe.knee);
             assert!(missed / rate <= 1.0 + precision || missed - rate <= 1.0, "{rate} {missed}");
             for reported in [rate, missed] {
@@ -511,7 +381,7 @@ mod tests {
         for late in [|n: u32| n.is_multiple_of(3), |n: u32| n % 5 == 1, |n: u32| n == 13 || n == 15] {
             let Ok(found) = knee(&mut Stumbling(0, late), &Bounds::default());
             let near = |rate: f64| (1960.0..2000.0).contains(&rate);
-            assert!(matches!(found, Found::Knee { rate, missed } if near(rate) && missed >= 2000.0), "{found:?}");
+            assert!(matches!(found, Found::Knee { rate, missed, .. } if near(rate) && missed >= 2000.0), "{found:?}");
         }
     }
 
