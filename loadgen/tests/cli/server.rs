@@ -1,9 +1,10 @@
 //! A small TLS server on plain threads, and servers that misbehave.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -19,10 +20,17 @@ type Talk = Arc<dyn Fn(TcpStream, u64) + Send + Sync>;
 pub(crate) struct Server {
     pub(crate) addr: SocketAddr,
     accepted: Arc<AtomicU64>,
-    completed: Arc<AtomicU64>,
-    answered: Arc<AtomicU64>,
+    counts: Arc<Counts>,
     pem: String,
     key_pem: String,
+}
+
+/// What it has seen.
+#[derive(Debug, Default)]
+struct Counts {
+    completed: AtomicU64,
+    answered: AtomicU64,
+    names: Mutex<BTreeMap<String, u64>>,
 }
 
 /// How a [`Server::tls`] differs from the usual.
@@ -60,14 +68,14 @@ impl Server {
     pub(crate) fn tls(shape: Shape) -> Self {
         let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let config = Arc::new(config(shape, own.cert.der().clone(), own.signing_key.serialize_der()));
-        let (completed, answered) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
-        let counters = (Arc::clone(&completed), Arc::clone(&answered));
+        let counts = Arc::<Counts>::default();
+        let seen = Arc::clone(&counts);
         let talk = move |stream, _| {
             // A client that refuses us is what some tests want.
-            let _ = shake(stream, &config, &counters, shape);
+            let _ = shake(stream, &config, &seen, shape);
         };
         let mut server = Self::listen(shape.ipv6, shape.dies_after, Arc::new(talk));
-        (server.completed, server.answered) = (completed, answered);
+        server.counts = counts;
         server.pem = own.cert.pem();
         server.key_pem = own.signing_key.serialize_pem();
         server
@@ -93,8 +101,7 @@ impl Server {
                 }
             }
         });
-        let (completed, answered) = Default::default();
-        Self { addr, accepted, completed, answered, pem: String::new(), key_pem: String::new() }
+        Self { addr, accepted, counts: Arc::default(), pem: String::new(), key_pem: String::new() }
     }
 
     /// `HOST:PORT`.
@@ -104,12 +111,17 @@ impl Server {
 
     /// Handshakes that were complete for the server.
     pub(crate) fn completed(&self) -> u64 {
-        self.completed.load(Ordering::SeqCst)
+        self.counts.completed.load(Ordering::SeqCst)
     }
 
     /// Connections whose client answered close_notify with its own.
     pub(crate) fn answered(&self) -> u64 {
-        self.answered.load(Ordering::SeqCst)
+        self.counts.answered.load(Ordering::SeqCst)
+    }
+
+    /// Complete handshakes by the name that was asked for.
+    pub(crate) fn names(&self) -> BTreeMap<String, u64> {
+        self.counts.names.lock().unwrap().clone()
     }
 
     /// Connections accepted.
@@ -147,12 +159,7 @@ fn config(shape: Shape, certificate: CertificateDer<'static>, key: Vec<u8>) -> S
 }
 
 /// A handshake, then close_notify for close_notify.
-fn shake(
-    mut stream: TcpStream,
-    config: &Arc<ServerConfig>,
-    (completed, answered): &(Arc<AtomicU64>, Arc<AtomicU64>),
-    shape: Shape,
-) -> io::Result<()> {
+fn shake(mut stream: TcpStream, config: &Arc<ServerConfig>, counts: &Counts, shape: Shape) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut tls = ServerConnection::new(Arc::clone(config)).map_err(io::Error::other)?;
     while tls.is_handshaking() {
@@ -165,7 +172,10 @@ fn shake(
             return Err(error);
         }
     }
-    completed.fetch_add(1, Ordering::SeqCst);
+    if let Some(name) = tls.server_name() {
+        *counts.names.lock().unwrap().entry(name.to_owned()).or_default() += 1;
+    }
+    counts.completed.fetch_add(1, Ordering::SeqCst);
     if let Some(answer) = shape.says {
         let mut stream = rustls::Stream::new(&mut tls, &mut stream);
         if !shape.leaves {
@@ -176,7 +186,7 @@ fn shake(
         stream.flush()?;
         // Without close_notify the end is an error.
         while stream.read(&mut [0; 64])? > 0 {}
-        answered.fetch_add(1, Ordering::SeqCst);
+        counts.answered.fetch_add(1, Ordering::SeqCst);
         return Ok(());
     }
     if shape.keeps_open {

@@ -36,6 +36,21 @@ fn alpn_lists_are_mixed_by_weight_and_measured_apart() {
 }
 
 #[test]
+fn names_are_asked_for_by_weight_from_the_command_line_and_from_a_file() {
+    let path = std::env::temp_dir().join(format!("handfast-load-{}-mixed-names", std::process::id()));
+    std::fs::write(&path, "a.example 70\nb.example 30\n").unwrap();
+    for mix in ["a.example=70;b.example=30".to_owned(), format!("@{}", path.display())] {
+        let server = server();
+        good(&server, &["--count", "1000", "--shards", "2", "--sni", &mix]);
+        let names = server.names();
+        assert_eq!(names.values().sum::<u64>(), 1000, "{names:?}");
+        // Four standard deviations; the seed is fixed.
+        assert!(names.len() == 2 && names["a.example"].abs_diff(700) < 58, "{names:?}");
+    }
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
 fn suites_groups_and_signatures_are_those_that_were_asked_for() {
     let server = server();
     let count = ["--count", "4", "--connections", "2"];

@@ -170,6 +170,13 @@ fn a_sweep_feeds_a_plan() {
         assert!(refused.stderr.contains(says), "{over}: {}", refused.stderr);
     }
 
+    let rates = ["--over", "rate=20,40", "--duration", "500ms", "--warm-up", "0s", "--max-lateness", "5s"];
+    let json = done(&[&["sweep", &*server.target(), "--json", "-q"], &rates[..]].concat()).json();
+    for (point, rate) in json["points"].as_array().unwrap().iter().zip([20.0, 40.0]) {
+        assert_eq!((&point["n"], &point["run"]["errors"]), (&rate.into(), &serde_json::json!({})), "{json}");
+        assert!(point["run"]["open"]["due"].as_f64().unwrap() > rate / 5.0, "{json}");
+    }
+
     let few = done(&["sweep", &server.target(), "--over", "connections=1,2", "--count", "5", "--json", "-q"]);
     let refused = run(&["plan", &scratch.write("few.json", &few.stdout), "--rate", "1"]);
     assert_eq!(refused.status, 1);
