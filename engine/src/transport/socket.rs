@@ -1,21 +1,41 @@
 //! A connected stream socket on its way from one owner to another.
 
+use std::fs::File;
+use std::io;
 use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Weak};
 
 use crate::peer::PeerAddr;
 
 /// A connected, non-blocking stream socket.
+///
+/// One of the [simulator](super::sim) stands for a connection of its network: it becomes no stream, and its descriptor
+/// is of `/dev/null`.
 #[derive(Debug)]
 pub struct Socket {
     fd: OwnedFd,
     peer: PeerAddr,
+    /// What the simulator knows its own by.
+    simulated: Option<Arc<()>>,
 }
 
 impl Socket {
     pub(crate) const fn new(fd: OwnedFd, peer: PeerAddr) -> Self {
-        Self { fd, peer }
+        Self { fd, peer, simulated: None }
+    }
+
+    /// One of the simulator's, and what tells it from others and whether it is still there.
+    pub(super) fn simulated(peer: PeerAddr) -> io::Result<(Self, Weak<()>)> {
+        let mark = Arc::new(());
+        let weak = Arc::downgrade(&mark);
+        Ok((Self { fd: File::open("/dev/null")?.into(), peer, simulated: Some(mark) }, weak))
+    }
+
+    /// Whether it was made with this mark.
+    pub(super) fn is(&self, mark: &Weak<()>) -> bool {
+        self.simulated.as_ref().is_some_and(|own| Arc::as_ptr(own) == mark.as_ptr())
     }
 
     /// Where the peer is.
@@ -27,11 +47,11 @@ impl Socket {
     /// The TCP stream, still non-blocking.
     ///
     /// # Errors
-    /// The socket itself comes back when it is a Unix-domain one.
+    /// The socket itself comes back when it is a Unix-domain or a simulated one.
     pub fn into_tcp(self) -> Result<TcpStream, Self> {
         match self.peer {
-            PeerAddr::Ip(_) => Ok(self.fd.into()),
-            PeerAddr::Unix => Err(self),
+            PeerAddr::Ip(_) if self.simulated.is_none() => Ok(self.fd.into()),
+            PeerAddr::Ip(_) | PeerAddr::Unix => Err(self),
         }
     }
 
@@ -46,8 +66,9 @@ impl Socket {
         }
     }
 
-    pub(crate) fn into_fd(self) -> (OwnedFd, PeerAddr) {
-        (self.fd, self.peer)
+    /// Nothing of a simulated one.
+    pub(crate) fn into_fd(self) -> Option<(OwnedFd, PeerAddr)> {
+        self.simulated.is_none().then_some((self.fd, self.peer))
     }
 }
 

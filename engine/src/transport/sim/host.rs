@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::net::{End, LinkId, Net, Owner, Side};
-use super::{Close, ConnId, Event, More, Push, Ready, Recv, Slab, TransportCounters};
+use super::{Close, ConnId, Event, More, Options, PeerAddr, Push, Ready, Recv, Slab, Socket, TransportCounters};
 use crate::time::Instant64;
 
 /// What one transport holds.
@@ -18,6 +18,8 @@ pub(super) struct Host {
     pub(super) addr: SocketAddr,
     pub(super) listening: bool,
     pub(super) accepting: bool,
+    pub(super) accepts_per_turn: usize,
+    pub(super) connections_max: usize,
     pub(super) conns: Slab<(LinkId, Side)>,
     /// Connections with readiness that was not reported yet; the earliest first.
     pub(super) ready: VecDeque<ConnId>,
@@ -31,11 +33,13 @@ pub(super) struct Host {
 }
 
 impl Host {
-    pub(super) fn new(addr: SocketAddr, listening: bool) -> Self {
+    pub(super) fn new(addr: SocketAddr, listening: bool, options: &Options) -> Self {
         Self {
             addr,
             listening,
             accepting: true,
+            accepts_per_turn: options.accepts_per_turn,
+            connections_max: options.connections_max,
             conns: Slab::default(),
             ready: VecDeque::new(),
             backlog: VecDeque::new(),
@@ -85,6 +89,7 @@ impl Net {
 
     /// Lets time pass without a poll.
     pub(super) fn advance(&mut self, by: Duration) {
+        self.close_lost();
         let until = self.now + by;
         while let Some(next) = self.next_event().filter(|next| *next <= until) {
             self.now = self.now.max(next);
@@ -120,11 +125,11 @@ impl Net {
     }
 
     fn accept(&mut self, host: usize, events: &mut Vec<Event>) {
-        for _ in 0..self.options.accepts_per_turn {
+        for _ in 0..self.hosts[host].accepts_per_turn {
             if !self.hosts[host].accepting {
                 return;
             }
-            if self.hosts[host].conns.len() >= self.options.connections_max {
+            if self.hosts[host].conns.len() >= self.hosts[host].connections_max {
                 let waiting = !self.hosts[host].backlog.is_empty();
                 self.hosts[host].counters.connections_full += u64::from(waiting);
                 return;
@@ -222,6 +227,40 @@ impl Net {
     pub(super) fn close(&mut self, host: usize, conn: ConnId, how: Close) {
         if let Some((link, side)) = self.hosts[host].conns.remove(conn) {
             self.close_end(link, side, how);
+        }
+    }
+
+    /// A connection leaves, if connections may.
+    pub(super) fn release(&mut self, host: usize, conn: ConnId) -> Option<Socket> {
+        let peer = self.peer_addr(host, conn).filter(|_| self.options.sockets_leave)?;
+        let (socket, mark) = Socket::simulated(PeerAddr::Ip(peer)).ok()?;
+        let (link, side) = self.hosts[host].conns.remove(conn)?;
+        let end = self.end_mut(link, side)?;
+        end.owner = Owner::Away;
+        end.queued = false;
+        end.pending = Ready::default();
+        self.away.push((mark, link, side));
+        Some(socket)
+    }
+
+    /// A connection that has left another transport comes to this one, which is told what is ready as epoll would.
+    pub(super) fn adopt(&mut self, host: usize, socket: &Socket) -> io::Result<ConnId> {
+        let known = self.away.iter().position(|(mark, ..)| socket.is(mark)).ok_or(io::ErrorKind::Unsupported)?;
+        let (_, link, side) = self.away.remove(known);
+        let conn = self.hosts[host].conns.insert((link, side));
+        let end = self.end_mut(link, side).ok_or_else(closed)?;
+        end.owner = Owner::Host { host, conn };
+        let read_closed = end.rx_fin || end.error.is_some();
+        let ready = Ready { accepted: false, readable: end.has_news(), writable: end.wants_writable, read_closed };
+        self.mark(link, side, ready);
+        Ok(conn)
+    }
+
+    /// Closes the connections whose sockets were dropped on their way.
+    pub(super) fn close_lost(&mut self) {
+        while let Some(lost) = self.away.iter().position(|(mark, ..)| mark.strong_count() == 0) {
+            let (_, link, side) = self.away.remove(lost);
+            self.close_end(link, side, Close::Graceful);
         }
     }
 

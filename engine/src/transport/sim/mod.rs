@@ -64,12 +64,15 @@ pub struct Options {
     pub window: usize,
     /// Connections that wait to be accepted, for each listener. Met: reset.
     pub backlog: usize,
-    /// Connections that one poll accepts. Met: the rest wait for the next.
+    /// Connections that one poll accepts, until a transport is given other limits. Met: the rest wait for the next.
     pub accepts_per_turn: usize,
-    /// Connections that one transport holds. Met: the rest wait until one has closed.
+    /// Connections that one transport holds, likewise. Met: the rest wait until one has closed.
     pub connections_max: usize,
     /// A connection is accepted only once its first byte or its FIN is there.
     pub defer_accept: bool,
+    /// Connections may leave a transport for another one of the same network, as the kernel's sockets may; otherwise
+    /// they stay, as those of a userspace TCP do.
+    pub sockets_leave: bool,
 }
 
 impl Default for Options {
@@ -81,6 +84,7 @@ impl Default for Options {
             accepts_per_turn: 256,
             connections_max: usize::MAX,
             defer_accept: false,
+            sockets_leave: false,
         }
     }
 }
@@ -116,9 +120,10 @@ impl SimNet {
     }
 
     fn host(&self, addr: SocketAddr, listening: bool) -> SimTransport {
-        let hosts = &mut self.0.borrow_mut().hosts;
-        hosts.push(Host::new(addr, listening));
-        SimTransport { net: Rc::clone(&self.0), host: hosts.len() - 1, scratch: Vec::new(), proxy_protocol: None }
+        let mut net = self.0.borrow_mut();
+        let host = Host::new(addr, listening, &net.options);
+        net.hosts.push(host);
+        SimTransport { net: Rc::clone(&self.0), host: net.hosts.len() - 1, scratch: Vec::new(), proxy_protocol: None }
     }
 
     /// A connection to `to` whose near end the caller drives by hand; each has an address of its own.
@@ -258,8 +263,10 @@ impl Transport for SimTransport {
         Ok(())
     }
 
-    /// The network's [`Options`] stay what they are.
-    fn set_limits(&mut self, _: &Limits) {}
+    fn set_limits(&mut self, limits: &Limits) {
+        let host = &mut self.net.borrow_mut().hosts[self.host];
+        (host.accepts_per_turn, host.connections_max) = (limits.accepts_per_turn, limits.connections_per_shard);
+    }
 
     fn accepting(&mut self, on: bool) {
         self.net.borrow_mut().hosts[self.host].accepting = on;
@@ -273,14 +280,14 @@ impl Transport for SimTransport {
         Ok(self.net.borrow_mut().connect_from(self.host, to, from))
     }
 
-    /// There are no sockets here: always [`Unsupported`](io::ErrorKind::Unsupported).
-    fn adopt(&mut self, _: Socket) -> io::Result<ConnId> {
-        Err(io::ErrorKind::Unsupported.into())
+    /// [`Unsupported`](io::ErrorKind::Unsupported) for a socket that is not of this network.
+    fn adopt(&mut self, socket: Socket) -> io::Result<ConnId> {
+        self.net.borrow_mut().adopt(self.host, &socket)
     }
 
-    /// There are no sockets here: always `None`.
-    fn release(&mut self, _: ConnId) -> Option<Socket> {
-        None
+    /// `None` unless [`Options::sockets_leave`]. A socket that is dropped closes its connection.
+    fn release(&mut self, conn: ConnId) -> Option<Socket> {
+        self.net.borrow_mut().release(self.host, conn)
     }
 
     fn waker(&self) -> SimWaker {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Weak;
 use std::time::Duration;
 
 use super::faults::{Faults, SplitMix64};
@@ -56,6 +57,8 @@ pub(super) enum Owner {
     Deferred(usize),
     /// The listener of a host, until it accepts.
     Backlog(usize),
+    /// A [`Socket`](super::Socket) on its way between transports.
+    Away,
     /// Nobody any more.
     Gone,
 }
@@ -187,6 +190,8 @@ pub(super) struct Net {
     pub(super) options: Options,
     pub(super) hosts: Vec<Host>,
     links: Slab<Link>,
+    /// What sockets that have left their transports stand for.
+    pub(super) away: Vec<(Weak<()>, LinkId, Side)>,
     /// By time, then in the order in which they were caused.
     queue: BTreeMap<(Instant64, u64), NetEvent>,
     event_number: u64,
@@ -207,6 +212,7 @@ impl Net {
             options,
             hosts: Vec::new(),
             links: Slab::default(),
+            away: Vec::new(),
             queue: BTreeMap::new(),
             event_number: 0,
             peers_made: 0,
@@ -373,6 +379,7 @@ impl Net {
 
     /// Lets everything happen that is due now.
     pub(super) fn run_due(&mut self) {
+        self.close_lost();
         while let Some(entry) = self.queue.first_entry().filter(|entry| entry.key().0 <= self.now) {
             let ((_, number), event) = entry.remove_entry();
             match event {
@@ -431,7 +438,7 @@ impl Net {
                 Some(host)
             }
             Owner::Peer => None,
-            Owner::Deferred(_) | Owner::Backlog(_) | Owner::Unborn | Owner::Gone => return,
+            Owner::Deferred(_) | Owner::Backlog(_) | Owner::Away | Owner::Unborn | Owner::Gone => return,
         };
         self.others_concerned |= concerned.is_none() || concerned != self.polling;
     }

@@ -502,7 +502,7 @@ impl Transport for Tcp {
     }
 
     fn adopt(&mut self, socket: Socket) -> io::Result<ConnId> {
-        let (fd, peer) = socket.into_fd();
+        let (fd, peer) = socket.into_fd().ok_or(io::ErrorKind::Unsupported)?;
         Ok(self.insert(fd, peer, None))
     }
 

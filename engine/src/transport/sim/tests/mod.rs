@@ -490,12 +490,56 @@ fn a_wake_up_ends_a_poll_at_once_and_counts_once() {
 }
 
 #[test]
-fn sockets_neither_leave_nor_enter() {
+fn sockets_stay_unless_they_may_leave() {
     let net = quiet();
     let (mut server, client, conn) = pair(&net);
     assert!(server.release(conn).is_none());
     client.send(b"still here");
     assert_eq!(settle(&net, &mut server).len(), 1);
+}
+
+fn leaving() -> SimNet {
+    with(|options| options.sockets_leave = true)
+}
+
+#[test]
+fn a_connection_moves_to_another_transport_with_what_has_come() {
+    let net = leaving();
+    let (mut server, client, conn) = pair(&net);
+    client.send(b"before");
+    net.advance(MS);
+    let socket = server.release(conn).unwrap();
+    assert_eq!((socket.peer(), net.open_connections()), (PeerAddr::Ip(client.addr()), 0));
+    client.send(b", under way");
+    assert!(settle(&net, &mut server).is_empty());
+    let mut other = net.transport();
+    let conn = other.adopt(socket).unwrap();
+    client.shutdown();
+    assert_eq!(settle(&net, &mut other), [Event { conn, ready: Ready { read_closed: true, ..READABLE } }]);
+    assert_eq!(read_all(&mut other, conn).unwrap(), (b"before, under way".to_vec(), true));
+    assert_eq!(write(&mut other, conn, b"here").unwrap(), 4);
+    net.advance(MS);
+    assert_eq!(client.recv(), b"here");
+}
+
+#[test]
+fn a_socket_that_is_dropped_closes_its_connection() {
+    let net = leaving();
+    let (mut server, client, conn) = pair(&net);
+    drop(server.release(conn).unwrap());
+    net.advance(MS);
+    assert!(client.is_eof());
+}
+
+#[test]
+fn a_socket_is_no_stream_and_of_its_own_network_only() {
+    let net = leaving();
+    let (mut server, client, conn) = pair(&net);
+    let socket = server.release(conn).unwrap().into_tcp().unwrap_err().into_unix().unwrap_err();
+    let error = leaving().transport().adopt(socket).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::Unsupported);
+    net.advance(MS);
+    assert!(client.is_eof());
 }
 
 #[test]
