@@ -136,6 +136,8 @@ fn every_limit_has_a_counter_and_a_test() {
     let read = |path: &str| fs::read_to_string(root().join(path)).expect("a file");
     let (limits, docs) = (read("engine/src/limits.rs"), read("docs/ARCHITECTURE.md"));
     let counters = read("engine/src/metrics.rs") + &read("engine/src/error.rs");
+    // What is listed there runs over sockets and over the simulator.
+    let worlds = read("tests/behaviour/main.rs");
     let tests: String = ["tests", "engine/tests"].iter().flat_map(|dir| sources(dir)).map(|(_, text)| text).collect();
     let all = fields(&limits, "Limits").into_iter().filter(|f| f != "source").chain(
         fields(&limits, "SourceLimits").into_iter().filter(|f| !f.starts_with("prefix")).map(|f| format!("source.{f}")),
@@ -151,6 +153,7 @@ fn every_limit_has_a_counter_and_a_test() {
         let counted = counters.contains(&format!("    {counter},")) || counters.contains(&format!("\"{counter}\""));
         assert!(counted, "{limit} has no counter `{counter}`");
         assert!(tests.contains(&format!("fn {test}")), "{limit} has no test `{test}`");
+        assert!(worlds.contains(&format!("        {test}")), "`{test}` of {limit} does not run in both worlds");
         found += 1;
     }
     assert!(found > 15, "only {found} limits found");

@@ -8,15 +8,16 @@ use std::time::Duration;
 use handfast::crypto::SessionStore;
 use handfast::error::RefusalClass;
 use handfast::handshake::{Blueprint, ProtocolTls, Sources};
+use handfast::identity::{ClientAuth, ClientRoots};
 use handfast::rustls::ClientConfig;
 use handfast::rustls::NamedGroup;
 use handfast::rustls::client::Resumption;
 use handfast::selection::Table;
 use handfast::shard::{Destination, ShardConfig};
 use handfast::{Mailbox, Protocol, Stream};
-use handfast_tests::certificates::{Made, make};
+use handfast_tests::certificates::{Authority, Made, make};
 use handfast_tests::client::{Options, Tls};
-use handfast_tests::world::{Peer, SimWorld, TcpWorld, World};
+use handfast_tests::world::{Peer, TcpWorld, World};
 use tokio::io::AsyncWriteExt;
 
 use crate::setup::limits;
@@ -257,13 +258,12 @@ pub(crate) fn a_bad_finished_ends_the_connection_of_its_worker<W: World>() {
     assert_eq!((m.handshakes(), m.faults_after_handshake), (1, 0), "{m:?}");
 }
 
-#[test]
-fn kept_sessions_over_a_limit_are_forgotten() {
+pub(crate) fn kept_sessions_over_a_limit_are_forgotten<W: World>() {
     // Room for one in each of the sixteen parts of a store, by number and by bytes.
     for (sessions_max, bytes_max) in [(16, 1 << 20), (1024, 16 * 500)] {
         let mut host = Host::new();
         host.store = Arc::new(SessionStore::new(sessions_max, bytes_max));
-        let mut world: SimWorld = host.world(1024);
+        let mut world: W = host.world(1024);
         let mut config = host.client("a");
         config.resumption = Resumption::disabled();
         for _ in 0..20 {
@@ -272,6 +272,33 @@ fn kept_sessions_over_a_limit_are_forgotten() {
         let counts = host.store.counts();
         assert_eq!(counts.stored, 20);
         assert!((4..20).contains(&counts.evicted), "{counts:?}");
+    }
+}
+
+/// Sets of another name, and other client authentication: with the secret of tickets it is no different.
+pub(crate) fn a_kept_session_stays_in_its_domain<W: World>() {
+    let host = Host::new();
+    let anybody = ClientAuth::Optional(ClientRoots::from_der(vec![Authority::new("ours").der]).expect("roots"));
+    let protocols = [("a", "one", ClientAuth::None), ("b", "other", ClientAuth::None), ("c", "one", anybody)];
+    let tls = protocols.map(|(id, set, auth)| {
+        let mut tls = ProtocolTls::new(id.as_bytes(), host.made.set(set));
+        (tls.early_data, tls.client_auth) = (1024, auth);
+        tls
+    });
+    let ids = ["a", "b", "c"];
+    let table = ids.iter().fold(Table::builder(), |table, id| table.protocol(*id)).build().expect("a table");
+    let blueprint = Blueprint::new(table, &tls, &Sources::default()).expect("configurations");
+    let live = blueprint.with_sessions(Arc::clone(&host.store)).live();
+    let mut world = W::new(ShardConfig::new(live, vec![host.telling(); 3]));
+    for (id, resumes) in [("a", true), ("b", false), ("c", false)] {
+        let mut config = host.client("a");
+        first(&mut world, &config);
+        config.alpn_protocols = vec![id.as_bytes().to_vec()];
+        let mut client = Tls::new(world.connect(), &Arc::new(config), "localhost");
+        client.handshake(&mut world).expect("a handshake");
+        assert_eq!(client.is_resumed(), resumes, "{id}");
+        client.close();
+        world.until_empty();
     }
 }
 

@@ -1,25 +1,29 @@
-//! Connections that leave their shard for the embedding program; over the kernel's TCP, whose sockets can leave.
+//! Connections that leave their shard, for the embedding program or for a worker thread. What a program does with them
+//! needs the kernel's TCP.
 
 use std::io::{ErrorKind, Read, Write};
 use std::time::Duration;
 
 use handfast::error::RefusalClass;
-use handfast::shard::Destination;
-use handfast::{Mailbox, Negotiated, Parts};
+use handfast::shard::{Destination, Shard};
+use handfast::transport::Transport;
+use handfast::transport::sim::Faults;
+use handfast::{Mailbox, Negotiated, Parts, Stream};
 use handfast_tests::certificates::make;
 use handfast_tests::client::{Options, Tls};
-use handfast_tests::world::{Peer, TcpPeer, TcpWorld, World};
+use handfast_tests::world::{Peer, SimWorld, TcpWorld, World};
+use tokio::io::AsyncWriteExt;
 
 use crate::setup::{serving, shard};
 
-fn world(depth: usize, wait: Duration) -> (TcpWorld, Options, crossbeam::channel::Receiver<Negotiated>) {
+fn world<W: World>(depth: usize, wait: Duration) -> (W, Options, crossbeam::channel::Receiver<Negotiated>) {
     let (mailbox, receiver) = Mailbox::bounded(depth);
     let (mut config, options) = serving(|p| p.hand_off(mailbox));
     config.limits.hand_off_wait = wait;
-    (TcpWorld::new(config), options, receiver)
+    (W::new(config), options, receiver)
 }
 
-fn connect(world: &mut TcpWorld, options: &Options) -> Tls<TcpPeer> {
+fn connect<W: World>(world: &mut W, options: &Options) -> Tls<W::Peer> {
     let mut client = Tls::new(world.connect(), &options.config(), "localhost");
     client.handshake(world).expect("a handshake");
     client
@@ -51,7 +55,7 @@ fn answer(parts: Parts) -> (Vec<u8>, bool) {
 
 #[test]
 fn the_parts_are_all_that_a_program_needs() {
-    let (mut world, options, receiver) = world(4, Duration::from_secs(5));
+    let (mut world, options, receiver) = world::<TcpWorld>(4, Duration::from_secs(5));
     let mut client = connect(&mut world, &options);
     client.send(b"over to you");
     world.until("the hand-off", |_| !receiver.is_empty());
@@ -70,9 +74,8 @@ fn the_parts_are_all_that_a_program_needs() {
     assert_eq!((world.metrics().handed_off, world.metrics().open()), (1, 0));
 }
 
-#[test]
-fn a_full_mailbox_pauses_accepting_until_there_is_room() {
-    let (mut world, options, receiver) = world(1, Duration::from_secs(30));
+pub(crate) fn a_full_mailbox_pauses_accepting_until_there_is_room<W: World>() {
+    let (mut world, options, receiver) = world::<W>(1, Duration::from_secs(30));
     let first = connect(&mut world, &options);
     let second = connect(&mut world, &options);
     world.until("the first is handed off, the second waits", |w| {
@@ -92,9 +95,8 @@ fn a_full_mailbox_pauses_accepting_until_there_is_room() {
     drop((first, second, one, two));
 }
 
-#[test]
-fn a_mailbox_that_stays_full_resets_what_waited_too_long() {
-    let (mut world, options, receiver) = world(1, Duration::from_millis(100));
+pub(crate) fn a_mailbox_that_stays_full_resets_what_waited_too_long<W: World>() {
+    let (mut world, options, receiver) = world::<W>(1, Duration::from_millis(100));
     let _first = connect(&mut world, &options);
     let mut second = connect(&mut world, &options);
     world.until("the second is reset", |_| {
@@ -115,15 +117,14 @@ fn a_mailbox_that_stays_full_resets_what_waited_too_long() {
     world.until("with room it is handed off again", |w| w.metrics().handed_off == 2);
 }
 
-#[test]
-fn a_mailbox_that_stays_full_is_no_matter_of_another() {
+pub(crate) fn a_mailbox_that_stays_full_is_no_matter_of_another<W: World>() {
     let made = make(&["localhost"]);
     let (full, _never_emptied) = Mailbox::bounded(1);
     let (other, receiver) = Mailbox::bounded(1);
     let hand_off = |id, mailbox| (id, made.set("default"), Destination::HandOff(mailbox));
     let mut config = shard(vec![hand_off("full/1", full), hand_off("other/1", other)], |table| table);
     config.limits.hand_off_wait = Duration::from_millis(100);
-    let mut world = TcpWorld::new(config);
+    let mut world = W::new(config);
     let (full, other) = (Options::new(made.roots(), &["full/1"]), Options::new(made.roots(), &["other/1"]));
     let _first = connect(&mut world, &full);
     let mut second = connect(&mut world, &full);
@@ -150,7 +151,7 @@ fn a_mailbox_that_stays_full_is_no_matter_of_another() {
 
 #[test]
 fn a_client_that_leaves_while_it_waits_is_found_gone_by_the_receiver() {
-    let (mut world, options, receiver) = world(1, Duration::from_secs(30));
+    let (mut world, options, receiver) = world::<TcpWorld>(1, Duration::from_secs(30));
     let _first = connect(&mut world, &options);
     let mut second = connect(&mut world, &options);
     world.until("the second waits", |w| w.metrics().accept_pauses == 1);
@@ -166,7 +167,7 @@ fn a_client_that_leaves_while_it_waits_is_found_gone_by_the_receiver() {
 
 #[test]
 fn a_client_that_resets_while_it_waits_leaves_nothing() {
-    let (mut world, options, receiver) = world(1, Duration::from_secs(30));
+    let (mut world, options, receiver) = world::<TcpWorld>(1, Duration::from_secs(30));
     let _first = connect(&mut world, &options);
     let second = connect(&mut world, &options);
     world.until("the second waits", |w| w.metrics().accept_pauses == 1);
@@ -181,9 +182,8 @@ fn a_client_that_resets_while_it_waits_leaves_nothing() {
     }
 }
 
-#[test]
-fn a_receiver_that_is_gone_is_counted_and_its_connections_reset() {
-    let (mut world, options, receiver) = world(1, Duration::from_secs(1));
+pub(crate) fn a_receiver_that_is_gone_is_counted_and_its_connections_reset<W: World>() {
+    let (mut world, options, receiver) = world::<W>(1, Duration::from_secs(1));
     drop(receiver);
     let mut client = connect(&mut world, &options);
     world.until("the end", |_| {
@@ -192,4 +192,66 @@ fn a_receiver_that_is_gone_is_counted_and_its_connections_reset() {
     });
     world.until_empty();
     assert_eq!(world.metrics().refused(RefusalClass::WorkerGone), 1);
+}
+
+/// Says where it runs and ends.
+fn saying(word: &'static str) -> Destination {
+    let say = move |mut stream: Stream| async move {
+        let _ = stream.write_all(word.as_bytes()).await;
+    };
+    handfast::Protocol::alpn("any").serve(say).destination().clone()
+}
+
+fn heard(world: &mut SimWorld, client: &mut Tls<<SimWorld as World>::Peer>, mut meanwhile: impl FnMut()) -> Vec<u8> {
+    let mut heard = Vec::new();
+    world.until("the answer's end", |_| {
+        meanwhile();
+        heard.extend(client.recv());
+        client.peer.is_eof()
+    });
+    heard
+}
+
+#[test]
+fn a_simulated_worker_thread_serves_what_its_mailbox_brings() {
+    let made = make(&["localhost"]);
+    let protocols = || vec![("chat/1", made.set("default"), saying("from the thread"))];
+    let (mailbox, mail) = Mailbox::bounded(1);
+    let mut config = shard(protocols(), |table| table);
+    config.workers = vec![mailbox];
+    let mut world = SimWorld::new(config);
+    let mut config = shard(protocols(), |table| table);
+    config.mail = Some(mail);
+    let mut thread = Shard::new(world.net().transport(), config);
+    let options = Options::new(made.roots(), &["chat/1"]);
+    for served in 1..4 {
+        let mut client = connect(&mut world, &options);
+        let answer = heard(&mut world, &mut client, || {
+            let now = thread.transport().now();
+            thread.turn(Some(now)).expect("a turn");
+        });
+        assert_eq!(answer, b"from the thread");
+        assert_eq!((world.metrics().handed_off, thread.counters().read().opened), (served, served));
+    }
+}
+
+#[test]
+fn where_sockets_cannot_leave_workers_run_on_the_shard_and_nothing_is_handed_off() {
+    let made = make(&["localhost"]);
+    let (mailbox, receiver) = Mailbox::bounded(1);
+    let (program, parts) = Mailbox::bounded(1);
+    let served = ("chat/1", made.set("default"), saying("from the shard"));
+    let handed = ("own/1", made.set("default"), Destination::HandOff(program));
+    let mut config = shard(vec![served, handed], |table| table);
+    config.workers = vec![mailbox];
+    let mut world = SimWorld::with_faults(1, Faults::none(), None, config);
+    let mut client = connect(&mut world, &Options::new(made.roots(), &["chat/1"]));
+    assert_eq!(heard(&mut world, &mut client, || ()), b"from the shard");
+    let mut client = connect(&mut world, &Options::new(made.roots(), &["own/1"]));
+    world.until("the end", |_| {
+        client.pump();
+        client.peer.is_reset()
+    });
+    assert!(receiver.is_empty() && parts.is_empty());
+    assert_eq!((world.metrics().handed_off, world.metrics().refused(RefusalClass::WorkerGone)), (0, 1));
 }

@@ -10,9 +10,10 @@ use handfast::error::RefusalClass;
 use handfast::limits::{Limits, SourceRate};
 use handfast::rustls::{CipherSuite, version};
 use handfast::shard::Control;
+use handfast::transport::sim::Faults;
 use handfast_tests::client::{Options, Tls};
 use handfast_tests::records::Sealer;
-use handfast_tests::world::{Peer, World};
+use handfast_tests::world::{Peer, SimWorld, World};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::setup::{closing, serving};
@@ -134,6 +135,45 @@ pub(crate) fn sources_beyond_those_remembered_are_forgotten<W: World>() {
     assert_eq!(world.metrics().sources_forgotten, 3);
     turned_away(&mut world, 5, RefusalClass::SourceRate);
     handshake(&mut world, &options, 1);
+}
+
+pub(crate) fn addresses_of_one_prefix_are_one_source<W: World>() {
+    let (mut world, options) = limited::<W>(|l| {
+        l.source.connections = Some(number(1));
+        l.source.prefix_v4 = 28;
+    });
+    let held = handshake(&mut world, &options, 1);
+    turned_away(&mut world, 15, RefusalClass::SourceConnections);
+    handshake(&mut world, &options, 16);
+    drop(held);
+}
+
+#[test]
+fn an_ipv6_64_is_one_source() {
+    let (mut world, _) = limited::<SimWorld>(|l| l.source.connections = Some(number(1)));
+    let to = world.shard().transport().addr();
+    let mut peers = ["[2001:db8::1]:1", "[2001:db8::2:3]:1", "[2001:db8:0:1::1]:1"].map(|from| {
+        let peer = world.net().connect_from(from.parse().expect("an address"), to);
+        world.pass(Duration::from_millis(5));
+        peer
+    });
+    assert_eq!(peers.each_mut().map(|peer| peer.is_reset()), [false, true, false]);
+    assert_eq!(world.metrics().refused(RefusalClass::SourceConnections), 1);
+}
+
+/// Over sockets: `tests/limits/descriptors.rs`.
+#[test]
+fn accepts_that_fail_are_counted_and_accepting_goes_on() {
+    let (config, options, _) = closing();
+    let faults = Faults { accept_errors_one_in: 2, ..Faults::none() };
+    let mut world = SimWorld::with_faults(7, faults, None, config);
+    let config = options.config();
+    let served = (0..40).filter(|_| Tls::new(world.connect(), &config, "localhost").handshake(&mut world).is_ok());
+    let served = served.count() as u64;
+    let m = world.metrics();
+    assert!(m.accepts_shed_no_descriptor > 0 && m.accepts_failed > 0, "{m:?}");
+    assert_eq!(served + m.accepts_shed_no_descriptor + m.accepts_failed, 40, "{m:?}");
+    world.until_empty();
 }
 
 pub(crate) fn a_full_shard_and_a_full_turn_leave_connections_waiting<W: World>() {
@@ -518,7 +558,7 @@ fn two_thousand_trickling_clients_leave_at_their_deadline() {
     const CLIENTS: usize = 2000;
     let (mut config, options, _) = closing();
     config.limits.handshake_deadline = Duration::from_secs(10);
-    let mut world = handfast_tests::world::SimWorld::new(config);
+    let mut world = SimWorld::new(config);
     let hello = crate::bad_input::client_hello(&options);
     let mut peers: Vec<_> = (0..CLIENTS).map(|_| world.connect()).collect();
     for byte in &hello[..9] {

@@ -58,7 +58,14 @@ behaviours! {
         more_than_was_allowed_is_refused,
         another_protocol_or_group_rejects_it_and_goes_on,
         a_client_that_never_finishes_meets_the_deadline,
-        a_bad_finished_ends_the_connection_of_its_worker;
+        a_bad_finished_ends_the_connection_of_its_worker,
+        kept_sessions_over_a_limit_are_forgotten,
+        a_kept_session_stays_in_its_domain;
+    hand_off:
+        a_full_mailbox_pauses_accepting_until_there_is_room,
+        a_mailbox_that_stays_full_resets_what_waited_too_long,
+        a_mailbox_that_stays_full_is_no_matter_of_another,
+        a_receiver_that_is_gone_is_counted_and_its_connections_reset;
     client_auth:
         modes_in_each_version,
         a_session_without_a_certificate_does_not_resume_where_one_is_required,
@@ -74,6 +81,7 @@ behaviours! {
         a_handshake_under_way_keeps_its_certificate_and_its_worker,
         protocols_come_and_go,
         limits_change,
+        a_shard_that_may_hold_fewer_accepts_no_more,
         negotiated_connections_stay;
     bad_input:
         plain_http_is_told_so,
@@ -113,6 +121,7 @@ behaviours! {
         a_source_that_connects_too_fast_is_reset,
         a_source_has_so_many_handshakes_and_connections,
         sources_beyond_those_remembered_are_forgotten,
+        addresses_of_one_prefix_are_one_source,
         a_full_shard_and_a_full_turn_leave_connections_waiting,
         a_turn_reads_so_much_of_one_connection,
         a_worker_that_does_not_read_is_not_read_for,
@@ -131,6 +140,7 @@ behaviours! {
         a_header_and_a_hello_in_pieces_are_read,
         only_listed_proxies_are_believed,
         a_broken_a_long_and_a_late_header_are_refused,
+        a_header_that_trickles_meets_its_deadline,
         after_the_header_the_handshake_has_its_own_deadline,
         the_client_in_the_header_is_limited_and_not_the_proxy;
 }

@@ -150,6 +150,24 @@ pub(crate) fn a_broken_a_long_and_a_late_header_are_refused<W: World>() {
     world.until("it is gone", |w| w.metrics().refused(RefusalClass::Vanished) == 1);
 }
 
+pub(crate) fn a_header_that_trickles_meets_its_deadline<W: World>() {
+    let (mut config, ..) = noting();
+    config.limits.proxy_header_deadline = Duration::from_millis(500);
+    let mut world = W::behind(trusting::<W>([1]), config);
+    let mut peer = world.connect_from(1);
+    // No byte puts it off.
+    for byte in V1 {
+        if peer.is_reset() {
+            break;
+        }
+        peer.send(&[*byte]);
+        world.pass(Duration::from_millis(50));
+    }
+    world.until("it is reset", |_| peer.is_reset());
+    world.until_empty();
+    assert_eq!(world.metrics().refused(RefusalClass::ProxyDeadline), 1, "{:?}", world.metrics());
+}
+
 pub(crate) fn after_the_header_the_handshake_has_its_own_deadline<W: World>() {
     let (mut config, options, _) = noting();
     config.limits.proxy_header_deadline = Duration::from_millis(300);

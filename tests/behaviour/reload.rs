@@ -106,6 +106,29 @@ pub(crate) fn limits_change<W: World>() {
     assert_eq!(world.shard().connections(), 1);
 }
 
+pub(crate) fn a_shard_that_may_hold_fewer_accepts_no_more<W: World>() {
+    let made = make(&["localhost"]);
+    let protocols = || vec![("h2", made.set("default"), Destination::Close)];
+    let mut world = W::new(shard(protocols(), |t| t));
+    let half_open = |world: &mut W| {
+        let mut peer = world.connect();
+        peer.send(&[22]);
+        peer
+    };
+    let held = [half_open(&mut world), half_open(&mut world)];
+    world.until("both are accepted", |w| w.shard().connections() == 2);
+    let mut reload = reload(protocols());
+    reload.limits.connections_per_shard = 2;
+    world.shard().reload(&reload);
+    let third = half_open(&mut world);
+    world.until("it waits", |w| w.metrics().connections_full > 0);
+    assert_eq!(world.metrics().opened, 2);
+    drop(held);
+    world.until("its turn", |w| w.metrics().opened == 3);
+    drop(third);
+    world.until_empty();
+}
+
 pub(crate) fn negotiated_connections_stay<W: World>() {
     let made = make(&["localhost"]);
     let echo = |mut stream: Stream| async move {

@@ -279,6 +279,7 @@ impl SimWorld {
         let options = Options {
             accepts_per_turn: config.limits.accepts_per_turn,
             connections_max: config.limits.connections_per_shard,
+            sockets_leave: true,
             ..Options::default()
         };
         SimNet::with_options(1, Faults::none(), options)

@@ -21,6 +21,7 @@ mod http1_limits;
 mod http2;
 #[cfg(feature = "tokio")]
 mod interop;
+mod limits;
 mod own_protocol;
 mod reload;
 #[cfg(feature = "tokio")]
