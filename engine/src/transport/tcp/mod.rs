@@ -206,6 +206,8 @@ impl Tcp {
                 return;
             }
             self.accept_rests_until = None;
+            // The spare one may have been what was missing.
+            self.take_spare();
         }
         if self.listeners.iter().all(|l| !l.ready) {
             return;
@@ -287,10 +289,17 @@ impl Tcp {
             Err(Errno::AGAIN) => self.listeners[listener].ready = false,
             Err(_) => self.rest(),
         }
-        match self.listeners[listener].listener.fd().as_fd().try_clone_to_owned() {
-            Ok(fd) => self.spare = Some(fd),
+        self.take_spare();
+        if self.spare.is_none() {
             // Another thread took the descriptor meanwhile: wait rather than spin.
-            Err(_) => self.rest(),
+            self.rest();
+        }
+    }
+
+    /// Takes the spare descriptor again, if there is one left and it is gone.
+    fn take_spare(&mut self) {
+        if let (None, Some(l)) = (&self.spare, self.listeners.first()) {
+            self.spare = l.listener.fd().as_fd().try_clone_to_owned().ok();
         }
     }
 
