@@ -258,6 +258,8 @@ pub fn load(bin: &Path, server: &Server, args: &[&str]) -> Result<serde_json::Va
     let output = Command::new(&program)
         .arg(server.addr.to_string())
         .args(["--json", "--quiet", "--server-pid", &server.pid().to_string()])
+        // The client would else search for local ports, and the faster the server, the longer.
+        .args(["--source", "127.0.0.0/28"])
         .args(args)
         .output()
         .map_err(|e| RunError::Io(program.clone(), e))?;

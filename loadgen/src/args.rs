@@ -157,7 +157,7 @@ pub struct Args {
     pub client_key: Option<PathBuf>,
 
     /// Addresses of this machine to connect from, in turn, so that local ports do not run out: 127.0.0.0/24, or a list of
-    /// addresses and networks
+    /// addresses and networks [default: 127.0.0.0/28 with the built-in engine, else what the system chooses]
     #[arg(long, value_name = "LIST")]
     pub source: Option<Sources>,
 

@@ -16,6 +16,7 @@ use crate::cpu::{self, ServerCpu};
 use crate::duration::Plain;
 use crate::error::UsageError;
 use crate::names;
+use crate::source;
 use crate::target::HostPort;
 use crate::tricks::Tricks;
 use crate::weighted::Weighted;
@@ -449,7 +450,9 @@ fn connections(args: &Args, open: bool, embedded: bool) -> Result<u32, UsageErro
 }
 
 fn sources(args: &Args, target: &Target) -> Result<Vec<IpAddr>, UsageError> {
-    let Some(sources) = &args.source else { return Ok(Vec::new()) };
+    let Some(sources) = &args.source else {
+        return Ok(if matches!(target, Target::Embedded { .. }) { source::own() } else { Vec::new() });
+    };
     if let Some((address, source)) = sources.foreign() {
         return Err(UsageError::ForeignSource { address, source });
     }

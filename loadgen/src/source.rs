@@ -4,6 +4,9 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 use std::str::FromStr;
 
+/// What the built-in engine is connected to from: enough ports for its fastest.
+const OWN: [u8; 14] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14];
+
 /// Addresses in all. Each gives about 28,000 ports towards one target.
 const ADDRESSES_MAX: usize = 4096;
 
@@ -45,6 +48,31 @@ impl FromStr for Sources {
         }
         Ok(Self(all))
     }
+}
+
+/// The loopback addresses that the built-in engine is connected to from, 127.0.0.0/28; none on a system that has not all
+/// of them.
+#[must_use]
+pub fn own() -> Vec<IpAddr> {
+    let own = Sources(OWN.into_iter().map(|last| Ipv4Addr::new(127, 0, 0, last).into()).collect());
+    if own.foreign().is_none() { own.0 } else { Vec::new() }
+}
+
+/// What to do when so many connections a second from `addresses` to a loopback address have had Linux search long for
+/// local ports; `None` when they have not. A port rests for a second there after its last connection, and of the
+/// `ports` Linux takes the even ones first.
+#[must_use]
+pub fn crowded(rate: f64, addresses: usize, ports: Option<u32>) -> Option<String> {
+    let each = rate / addresses.max(1) as f64;
+    // With half of the even ones at rest, every other look for a port fails; with nine of ten, nine of ten.
+    let free = f64::from(ports?) / 4.0;
+    (each > free).then(|| {
+        format!(
+            "{each:.0} connections a second from one address: beyond {free:.0} the system searches long for free local \
+             ports, which adds to the client's CPU and to latency; --source with more addresses (127.0.0.0/28 on the \
+             loopback interface) avoids that"
+        )
+    })
 }
 
 /// Local ports that the system gives to connections from one address to one server; `None` where it does not say.
@@ -102,6 +130,21 @@ mod tests {
             let error = bad.parse::<Sources>().expect_err(bad);
             assert!(error.contains("127.0.0.0/24"), "{bad}: {error}");
         }
+    }
+
+    #[test]
+    fn a_rate_that_one_address_has_too_few_ports_for_is_told_of() {
+        assert_eq!(crowded(7000.0, 0, Some(28_232)), None);
+        let advice = crowded(7100.0, 1, Some(28_232)).unwrap();
+        assert!(advice.starts_with("7100 ") && advice.contains("--source"), "{advice}");
+        assert_eq!(crowded(7100.0, 2, Some(28_232)), None);
+        assert_eq!(crowded(1e9, 1, None), None);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_built_in_engine_is_connected_to_from_a_whole_network() {
+        assert_eq!(own(), "127.0.0.0/28".parse::<Sources>().unwrap().0);
     }
 
     #[test]

@@ -77,6 +77,9 @@ pub(super) fn execute(args: RunArgs, interrupted: &Arc<AtomicBool>) -> Result<u8
     for complaint in rounds.iter().filter_map(|r| report::complaint(&r.outcome)) {
         say(&format!("handfast-load: {complaint}"));
     }
+    if let Some(advice) = rounds.iter().find_map(|r| report::crowding(&plan, &r.outcome)) {
+        say(&format!("handfast-load: {advice}"));
+    }
     Ok(rounds.iter().map(|r| r.outcome.exit_status()).max().unwrap_or(0))
 }
 

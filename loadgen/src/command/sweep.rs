@@ -130,6 +130,9 @@ pub(super) fn execute(args: SweepArgs, interrupted: &Arc<AtomicBool>) -> Result<
         if let Some(complaint) = report::complaint(&outcome) {
             say(&format!("handfast-load: {complaint}"));
         }
+        if let Some(advice) = report::crowding(plan, &outcome) {
+            say(&format!("handfast-load: {advice}"));
+        }
         if interrupted.load(Ordering::Relaxed) {
             break;
         }

@@ -14,8 +14,10 @@ pub use table::{configuration, opening, table};
 use rustls::{CipherSuite, NamedGroup, ProtocolVersion, SignatureScheme};
 
 use crate::duration::Human;
+use crate::plan::Plan;
 use crate::record::{EarlyData, Latency, Record};
 use crate::run::{Ending, Lateness, Outcome};
+use crate::source;
 
 /// The quantiles of a report, with the name of each in the table.
 const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999)];
@@ -58,6 +60,13 @@ pub fn complaint(outcome: &Outcome) -> Option<String> {
         }
         _ => late(outcome).or_else(|| exhausted(outcome)),
     }
+}
+
+/// What has to be said of the client's local ports; nothing when there were enough of them.
+#[must_use]
+pub fn crowding(plan: &Plan, outcome: &Outcome) -> Option<String> {
+    let told = || source::crowded(rate(outcome), plan.sources.len(), source::ports());
+    (outcome.address.ip().is_loopback() && !plan.quiet).then(told)?
 }
 
 /// Says what this machine ran out of.

@@ -37,6 +37,8 @@ pub struct RunResult {
     pub shards: u32,
     /// Whether the client worked in rounds of all its connections.
     pub burst: bool,
+    /// Addresses that the client was told to connect from; 0 when the system chose one.
+    pub sources: usize,
     /// Packets and system calls that the client spared, by their names on the command line.
     pub tricks: Vec<String>,
     /// What computed the client's key exchanges: `aws-lc`, or `batch` for several connections together.
@@ -321,6 +323,7 @@ impl RunResult {
             connections: plan.connections,
             shards: plan.shards,
             burst: plan.burst,
+            sources: plan.sources.len(),
             tricks: plan.tricks.names().into_iter().map(str::to_owned).collect(),
             crypto: plan.tls.crypto_text().to_owned(),
             duration_s: rounded(record.wall.as_secs_f64()),

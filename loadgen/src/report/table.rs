@@ -28,7 +28,12 @@ pub fn opening(plan: &Plan, outcome: &Outcome) -> String {
 pub fn configuration(plan: &Plan) -> String {
     let names = plan.tricks.names();
     let tricks = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-    format!("  tricks         {tricks}\n  crypto         {}", plan.tls.crypto_text())
+    let sources = match plan.sources.len() {
+        0 => String::new(),
+        1 => format!("\n  from           {}", plan.sources[0]),
+        n => format!("\n  from           {n} addresses, {} and on", plan.sources[0]),
+    };
+    format!("  tricks         {tricks}\n  crypto         {}{sources}", plan.tls.crypto_text())
 }
 
 fn write(out: &mut String, plan: &Plan, outcome: &Outcome) -> std::fmt::Result {

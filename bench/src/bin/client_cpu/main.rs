@@ -17,8 +17,8 @@ use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
 /// Client CPU per full TLS 1.3 handshake: `handfast-load` against `openssl s_time -new`, and against the server
 ///
-/// The server is a plain tokio-rustls acceptor on core 0, the clients run on core 1, one after the other in each round,
-/// and take turns in going first. X25519, ECDSA P-256, 2 tickets; nobody verifies the certificate.
+/// The server is a plain tokio-rustls acceptor on core 0, which answers one client after the other. The clients run on
+/// core 1, one after the other in each round, and take turns in going first. X25519, ECDSA P-256, 2 tickets; nobody verifies the certificate.
 ///
 /// With --shards N instead: `handfast-load` with N client threads against one, in an open loop of the same rate. All of
 /// them are on core 1, so that the cores and their caches are the same, and what differs is what threads share.
@@ -42,10 +42,16 @@ struct Args {
     /// Measure `handfast-load --crypto aws-lc` as well: key exchanges one by one
     #[arg(long)]
     one_by_one: bool,
+    /// The server is `handfast serve --crypto batch`: quicker than the client, and it answers several at a time
+    #[arg(long)]
+    handfast: bool,
     /// Further options of `handfast-load`, such as --burst
     #[arg(last = true)]
     options: Vec<String>,
 }
+
+/// One shard on core 0.
+const HANDFAST: &str = "serve --listen 127.0.0.1:0 --shards 1 --cores 0 --close --tickets 2 --crypto batch";
 
 fn main() -> ExitCode {
     handfast_bench::exit_code(env!("CARGO_BIN_NAME"), run(&Args::parse()))
@@ -61,10 +67,12 @@ struct Measured {
 fn run(args: &Args) -> Result<(), RunError> {
     let bin = build()?;
     let certificate = Certificate::make()?;
-    let (cert, key) = (certificate.cert(), certificate.key());
-    let (cert, key) = (cert.to_string_lossy(), key.to_string_lossy());
-    let server = ["--core", "0", "--tickets", "2", "--cert", &cert, "--key", &key];
-    let server = Server::start(&bin.join("peer_tokio_rustls"), &server)?;
+    let files = certificate.options();
+    let files = files.each_ref().map(String::as_str);
+    let (program, options) =
+        if args.handfast { ("handfast", HANDFAST) } else { ("peer_tokio_rustls", "--core 0 --tickets 2") };
+    let options: Vec<_> = options.split(' ').chain(files).collect();
+    let server = Server::start(&bin.join(program), &options)?;
     // What is started from here on runs there, too.
     pin_to(1).map_err(|e| RunError::Io("core 1".into(), e))?;
     if let Some(shards) = args.shards {
@@ -146,12 +154,13 @@ fn report(args: &Args, ours: &Measured, theirs: &Measured, one_by_one: &Measured
         args.rounds, args.seconds
     );
     println!("X25519, ECDSA P-256, 2 tickets, unverified, {} connections\n", args.connections);
+    let server = if args.handfast { "handfast server under it" } else { "tokio-rustls server under it" };
     let ratios = |a: &[f64], b: &[f64]| -> Vec<f64> { a.iter().zip(b).map(|(a, b)| a / b).collect() };
     for (what, digits, values) in [
         ("handfast-load", 1, ours.client.clone()),
-        ("tokio-rustls server under it", 1, ours.server.clone()),
+        (server, 1, ours.server.clone()),
         ("openssl s_time", 1, theirs.client.clone()),
-        ("tokio-rustls server under it", 1, theirs.server.clone()),
+        (server, 1, theirs.server.clone()),
         ("handfast-load / openssl s_time", 3, ratios(&ours.client, &theirs.client)),
         ("handfast-load / its server", 3, ratios(&ours.client, &ours.server)),
         ("handfast-load --crypto aws-lc", 1, one_by_one.client.clone()),

@@ -77,10 +77,15 @@ fn write_page(out: &mut String, opening: &str, rounds: &[Round<'_>], notes: &[St
     mix(out, &all)?;
     writeln!(out, "<h2>Where it was measured</h2>\n<table class=\"facts\">")?;
     let tricks = if first.tricks.is_empty() { "none".to_owned() } else { first.tricks.join(", ") };
+    let sources = match first.sources {
+        0 => "chosen by the system".to_owned(),
+        n => n.to_string(),
+    };
     for (name, text) in [
         ("Command", &*first.command),
         ("Client's tricks", &tricks),
         ("Client's crypto", &first.crypto),
+        ("Source addresses", &sources),
         ("Machine", &first.machine),
         ("Written by", VERSION),
     ] {
