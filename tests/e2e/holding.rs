@@ -33,6 +33,7 @@ fn a_held_connection_takes_less_than_six_kibibytes_of_the_client() {
     assert_eq!((ended.code(), &figures["held"]), (0, &json!(10_000)), "{ended}");
     let bytes = figures["client_resident_bytes_per_connection"].as_f64().expect("a size");
     assert!(bytes > 1000.0 && bytes < 6.0 * 1024.0, "{bytes} bytes");
+    assert!(figures["server_cpu_us_per_connection_second"].as_f64().is_some_and(|us| us < 1000.0), "{figures}");
     assert!(figures["server_resident_bytes_per_connection"].as_f64().is_some_and(|b| b > 1000.0), "{figures}");
 }
 

@@ -22,6 +22,7 @@ mod peers;
 mod proxies;
 mod s_client;
 mod scanners;
+mod scarce;
 mod server;
 mod servers;
 mod signals;
