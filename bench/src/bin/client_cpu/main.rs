@@ -1,7 +1,7 @@
 //! What a handshake costs the load generator, beside what it costs the server and another client.
 //!
-//! `cargo run --release -p handfast-bench --bin client_cpu`, and with `-- --shards 2` what a second client thread adds
-//! to that.
+//! `cargo run --release -p handfast-bench --bin client_cpu`, and with `-- --shards 2` what client threads of one process
+//! cost one another.
 
 mod shards;
 
@@ -20,8 +20,9 @@ use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 /// The server is a plain tokio-rustls acceptor on core 0, which answers one client after the other. The clients run on
 /// core 1, one after the other in each round, and take turns in going first. X25519, ECDSA P-256, 2 tickets; nobody verifies the certificate.
 ///
-/// With --shards N instead: `handfast-load` with N client threads against one, in an open loop of the same rate. All of
-/// them are on core 1, so that the cores and their caches are the same, and what differs is what threads share.
+/// With --shards N instead: `handfast-load` with N client threads, each on a core of its own, against N processes of it with
+/// one thread each on the same cores, in open loops of the same rate for each thread. What differs is what threads of one
+/// process share. And against one thread alone, with the same rate for it.
 #[derive(Debug, Parser)]
 struct Args {
     /// Rounds
@@ -33,7 +34,7 @@ struct Args {
     /// Connections of `handfast-load` at a time; s_time has one
     #[arg(long, default_value_t = 64)]
     connections: usize,
-    /// Compare so many client threads with one
+    /// Compare so many client threads with as many processes of one
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=64))]
     shards: Option<u32>,
     /// Handshakes per second of that comparison, over all client threads; well below what one of them can make
@@ -73,11 +74,11 @@ fn run(args: &Args) -> Result<(), RunError> {
         if args.handfast { ("handfast", HANDFAST) } else { ("peer_tokio_rustls", "--core 0 --tickets 2") };
     let options: Vec<_> = options.split(' ').chain(files).collect();
     let server = Server::start(&bin.join(program), &options)?;
-    // What is started from here on runs there, too.
-    pin_to(1).map_err(|e| RunError::Io("core 1".into(), e))?;
     if let Some(shards) = args.shards {
         return shards::compare(args, shards, &bin, &server);
     }
+    // What is started from here on runs there, too.
+    pin_to(1).map_err(|e| RunError::Io("core 1".into(), e))?;
     let [mut ours, mut theirs, mut one_by_one] = [const { Measured::new() }; 3];
     let clients = if args.one_by_one { 3 } else { 2 };
     for round in 0..args.rounds {

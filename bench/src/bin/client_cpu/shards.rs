@@ -1,30 +1,57 @@
-//! Several client threads against one: what it costs that there are several.
+//! Several client threads of one process against as many processes of one: what it costs that they share one.
 
 use std::path::Path;
+use std::thread;
 
 use handfast_bench::figures::Spread;
 use handfast_bench::servers::{RunError, Server, load};
 
 use super::Args;
 
-/// Measures both in turn and prints what came of it.
+/// Where the threads run.
+#[derive(Clone, Copy, Debug)]
+enum Layout {
+    /// Each in a process of its own.
+    Apart,
+    /// All in one process.
+    Together,
+    /// Only the first of them, with its share of the rate.
+    Alone,
+}
+
+/// CPU time, and handshakes for which it was used.
+#[derive(Clone, Copy, Debug)]
+struct Used {
+    us_per_handshake: f64,
+    handshakes: f64,
+}
+
+/// Measures all in turn and prints what came of it.
 pub(crate) fn compare(args: &Args, shards: u32, bin: &Path, server: &Server) -> Result<(), RunError> {
-    let mut each: [Vec<f64>; 2] = Default::default();
+    let layouts = [Layout::Apart, Layout::Together, Layout::Alone];
+    let mut each: [Vec<f64>; 3] = Default::default();
     for round in 0..args.rounds {
-        for i in [round % 2, (round + 1) % 2] {
-            let threads = if i == 0 { 1 } else { shards };
-            each[i].push(time(args, threads, bin, server)?);
+        for i in (0..layouts.len()).map(|i| (i + round) % layouts.len()) {
+            each[i].push(measure(args, layouts[i], shards, bin, server)?);
         }
     }
-    let [one, many] = &each;
-    let ratios: Vec<f64> = many.iter().zip(one).map(|(many, one)| many / one).collect();
+    let [apart, together, alone] = &each;
+    let ratios = |a: &[f64], b: &[f64]| -> Vec<f64> { a.iter().zip(b).map(|(a, b)| a / b).collect() };
     println!(
-        "Client CPU in us per full TLS 1.3 handshake, {} a second, min / median / max of {} rounds of {} s",
-        args.rate, args.rounds, args.seconds
+        "Client CPU in us per full TLS 1.3 handshake, {} a second for each client thread, min / median / max of {} rounds \
+         of {} s",
+        args.rate / shards,
+        args.rounds,
+        args.seconds
     );
-    println!("X25519, ECDSA P-256, 2 tickets, unverified, all client threads on core 1\n");
-    let names = ["1 client thread".to_owned(), format!("{shards} client threads"), "ratio".to_owned()];
-    for (name, digits, values) in [(&names[0], 1, one), (&names[1], 1, many), (&names[2], 3, &ratios)] {
+    println!("X25519, ECDSA P-256, 2 tickets, unverified; the server on core 0, the clients from core 1 on\n");
+    for (name, digits, values) in [
+        (format!("{shards} processes of 1 client thread"), 1, apart),
+        (format!("1 process of {shards} client threads"), 1, together),
+        ("1 process of 1 client thread".to_owned(), 1, alone),
+        ("threads / processes".to_owned(), 3, &ratios(together, apart)),
+        (format!("{shards} threads / 1 thread"), 3, &ratios(together, alone)),
+    ] {
         if let Some(spread) = Spread::of(values) {
             println!("{name:<32} {:>24}", format!("{spread:.digits$}"));
         }
@@ -32,16 +59,36 @@ pub(crate) fn compare(args: &Args, shards: u32, bin: &Path, server: &Server) -> 
     Ok(())
 }
 
-/// The process may run on one core alone, so all threads are pinned there.
-const BASE: [&str; 6] = ["--tls", "1.3", "--groups", "x25519", "--pin-client", "1"];
+/// Microseconds of CPU time for a handshake, over all threads.
+fn measure(args: &Args, layout: Layout, shards: u32, bin: &Path, server: &Server) -> Result<f64, RunError> {
+    let used = match layout {
+        Layout::Together => vec![one(args, shards, args.rate, 0, bin, server)?],
+        Layout::Alone => vec![one(args, 1, args.rate / shards, 0, bin, server)?],
+        Layout::Apart => thread::scope(|scope| {
+            let start = |index| scope.spawn(move || one(args, 1, args.rate / shards, index, bin, server));
+            let processes: Vec<_> = (0..shards).map(start).collect();
+            let panicked = || RunError::Failed("handfast-load".into(), "its thread panicked".into());
+            processes.into_iter().map(|p| p.join().unwrap_or_else(|_| Err(panicked()))).collect::<Result<_, _>>()
+        })?,
+    };
+    let handshakes: f64 = used.iter().map(|u| u.handshakes).sum();
+    Ok(used.iter().map(|u| u.us_per_handshake * u.handshakes).sum::<f64>() / handshakes)
+}
 
-/// Microseconds of CPU time for a handshake.
-fn time(args: &Args, threads: u32, bin: &Path, server: &Server) -> Result<f64, RunError> {
-    let (threads, rate, duration) = (threads.to_string(), args.rate.to_string(), format!("{}s", args.seconds));
+/// A process with `threads` of them, from the core of thread `index` on.
+fn one(args: &Args, threads: u32, rate: u32, index: u32, bin: &Path, server: &Server) -> Result<Used, RunError> {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let core = ((1 + index as usize) % cores).to_string();
+    let (threads, rate, duration) = (threads.to_string(), rate.to_string(), format!("{}s", args.seconds));
+    let seed = (1 + index).to_string();
+    let base = ["--tls", "1.3", "--groups", "x25519", "--pin-client", &core, "--shards", &threads, "--seed", &seed];
     // A late start costs no CPU, and it is CPU that is measured.
-    let open = ["--shards", &threads, "--rate", &rate, "--duration", &duration, "--warm-up", "500ms"];
+    let open = ["--rate", &rate, "--duration", &duration, "--warm-up", "500ms", "--max-lateness", "10s"];
     let options: Vec<&str> = args.options.iter().map(String::as_str).collect();
-    let report = load(bin, server, &[&BASE[..], &open, &["--max-lateness", "10s"], &options].concat())?;
-    let used = report["client_cpu_us_per_handshake"].as_f64();
-    used.ok_or_else(|| RunError::Failed("handfast-load".into(), format!("no CPU time in {report}")))
+    let report = load(bin, server, &[&base[..], &open, &options].concat())?;
+    let field = |name: &str| {
+        let none = || RunError::Failed("handfast-load".into(), format!("no {name} in {report}"));
+        report[name].as_f64().ok_or_else(none)
+    };
+    Ok(Used { us_per_handshake: field("client_cpu_us_per_handshake")?, handshakes: field("handshakes")? })
 }
