@@ -178,6 +178,33 @@ fn hosts_whose_clocks_are_an_epoch_apart_resume_each_others_sessions() {
 }
 
 #[test]
+fn processes_resume_each_others_sessions_across_an_epoch() {
+    const LIFETIME_SECS: u64 = 5;
+    let Some(openssl) = Peer::OpenSsl.installed() else { return };
+    let scratch = Scratch::new();
+    let (shared, lifetime) = (secret(&scratch, "shared"), format!("{LIFETIME_SECS}s"));
+    let [one, two] = [(); 2].map(|()| host(&shared, &["--ticket-lifetime", &lifetime]));
+    let epoch = || UnixTime::now().as_secs() / LIFETIME_SECS;
+    // A ticket is tried once the next one is there: in one round of a few, an epoch ends between them.
+    let mut last = None;
+    for _ in 0..200 {
+        let (scratch, before) = (Scratch::new(), epoch());
+        let ticket = ticket(&openssl, one.addr(), &scratch, "-tls1_3");
+        let next = (ticket, before == epoch(), before, scratch);
+        if let Some((ticket, true, sealed_in, _scratch)) = last.replace(next) {
+            let from = epoch();
+            let resumed = resumes(&openssl, two.addr(), &ticket, "-tls1_3");
+            if resumed && (from, epoch()) == (sealed_in + 1, sealed_in + 1) {
+                one.stop();
+                two.stop();
+                return;
+            }
+        }
+    }
+    panic!("no ticket was opened in the epoch after its own");
+}
+
+#[test]
 fn a_ticket_does_not_cross_certificate_sets_of_a_fleet() {
     let Some(openssl) = Peer::OpenSsl.installed() else { return };
     let scratch = Scratch::new();
