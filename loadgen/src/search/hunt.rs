@@ -197,7 +197,13 @@ impl<P: Probe> Search<'_, P> {
                 return Ok(Err(Found::AboveMax { rate: low }));
             }
             let high = above(low, step).min(self.bounds.rate_max);
-            if !go_on!(self.holds(high, Step::Bracket)) {
+            // The highest rate would be the answer, so it is not asked in haste.
+            let holds = if high < self.bounds.rate_max {
+                go_on!(self.holds(high, Step::Bracket))
+            } else {
+                go_on!(self.settled(high, Step::Bracket)) == Verdict::Holds
+            };
+            if !holds {
                 return Ok(Ok((low, high)));
             }
             (low, step) = (high, (step * step).min(2.0));

@@ -295,6 +295,24 @@ mod tests {
         }
     }
 
+    #[test]
+    fn noise_at_the_highest_rate_allowed_is_no_rate_that_held() {
+        let bounds = Bounds { rate_max: 5000.0, start: 2000.0, ..Bounds::default() };
+        for seed in 0..300 {
+            let noise = Noise::seeded(seed);
+            let mut server = Noisy { from: 4800.0, to: 5050.0, stalls: 0.0, noise, seen: Vec::new() };
+            let Ok(found) = knee(&mut server, &bounds);
+            let misses = server.seen.iter().filter(|(rate, met)| *rate == bounds.rate_max && !met).count();
+            match found {
+                Found::AboveMax { .. } => assert!(misses < 2, "{seed}: {misses} misses"),
+                Found::Knee { rate, missed, .. } => {
+                    assert!(rate < missed && missed <= bounds.rate_max, "{seed}: {found:?}")
+                }
+                _ => panic!("{seed}: {found:?}"),
+            }
+        }
+    }
+
     /// Keeps what it was offered, and holds up to a rate.
     struct Offered {
         knee: f64,
@@ -383,6 +401,47 @@ mod tests {
             let near = |rate: f64| (1960.0..2000.0).contains(&rate);
             assert!(matches!(found, Found::Knee { rate, missed, .. } if near(rate) && missed >= 2000.0), "{found:?}");
         }
+    }
+
+    #[test]
+    fn a_generator_that_is_late_from_some_time_on_ends_the_search() {
+        for on_time in 0..30 {
+            let mut probes = 0;
+            let mut late = |rate: f64, _: Step| {
+                probes += 1;
+                Ok(match () {
+                    () if probes > on_time => Observation::GeneratorLate,
+                    () if rate < 2000.0 => Observation::Met,
+                    () => Observation::Missed,
+                })
+            };
+            let Ok(found) = knee(&mut Asked(&mut late), &Bounds::default());
+            assert!(probes < 60, "late behind {on_time}: {probes} probes, {found:?}");
+        }
+    }
+
+    struct Asked<F>(F);
+
+    impl<F: FnMut(f64, Step) -> Result<Observation, Infallible>> Probe for Asked<F> {
+        type Error = Infallible;
+
+        fn probe(&mut self, rate: f64, step: Step) -> Result<Observation, Infallible> {
+            self.0(rate, step)
+        }
+    }
+
+    #[test]
+    fn two_stalls_far_below_the_knee_are_overcome() {
+        let mut probes = 0;
+        let mut stalled = |rate: f64, _: Step| {
+            probes += 1;
+            let stalls = probes == 2 || probes == 3;
+            Ok(if rate < 156_000.0 && !stalls { Observation::Met } else { Observation::Missed })
+        };
+        let Ok(found) = knee(&mut Asked(&mut stalled), &Bounds::default());
+        let Found::Knee { rate, missed, noise: None, .. } = found else { panic!("{found:?}") };
+        assert!(rate < 156_000.0 && 156_000.0 <= missed && missed / rate < 1.011, "{found:?}");
+        assert!(probes < 50, "{probes}");
     }
 
     /// Holds once everywhere and never again.
