@@ -192,6 +192,7 @@ struct Spy {
     seen: usize,
     inner: Unprepared,
     batches: std::rc::Rc<std::cell::RefCell<Vec<usize>>>,
+    latest: std::rc::Rc<std::cell::Cell<&'static str>>,
 }
 
 impl Prepare for Spy {
@@ -204,11 +205,18 @@ impl Prepare for Spy {
     fn prepare(&mut self, now: Instant64) {
         self.batches.borrow_mut().push(self.seen);
         self.inner.prepare(now);
+        self.latest.set("prepare");
     }
 
     fn finish(&mut self) {
         self.seen = 0;
         self.inner.finish();
+        self.latest.set("finish");
+    }
+
+    fn replenish(&mut self, now: Instant64) {
+        self.inner.replenish(now);
+        self.latest.set("replenish");
     }
 }
 
@@ -233,4 +241,19 @@ pub(crate) fn hellos_of_one_turn_are_seen_together<W: World>() {
     assert_eq!(batches.iter().sum::<usize>(), 5, "{batches:?}");
     assert!(batches.len() < 5, "no two hellos of one turn were prepared together: {batches:?}");
     assert_eq!(world.metrics().hellos_per_turn_max, *batches.iter().max().expect("a batch") as u64);
+}
+
+pub(crate) fn a_turn_ends_with_what_later_ones_need<W: World>() {
+    let (mut config, options, _) = closing();
+    let spy = Spy::default();
+    let (batches, latest) = (std::rc::Rc::clone(&spy.batches), std::rc::Rc::clone(&spy.latest));
+    config.prepare = Box::new(spy);
+    let mut world = W::new(config);
+    let mut client = Tls::new(world.connect(), &options.config(), "localhost");
+    client.pump();
+    while batches.borrow().is_empty() {
+        world.turn();
+        assert_eq!(latest.get(), "replenish");
+    }
+    client.handshake(&mut world).expect("a handshake");
 }

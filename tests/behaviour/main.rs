@@ -40,6 +40,7 @@ behaviours! {
         a_callback_chooses_refuses_or_defers,
         a_panic_in_a_callback_ends_its_own_connection_only,
         hellos_of_one_turn_are_seen_together,
+        a_turn_ends_with_what_later_ones_need,
         client_preference_and_fallback;
     batch:
         key_exchanges_of_one_turn_are_computed_together,

@@ -27,6 +27,12 @@ pub(super) fn accelerated(suite: SupportedCipherSuite) -> SupportedCipherSuite {
     }
 }
 
+/// Ours of SHA-256 and of SHA-384, whatever the CPU has.
+#[cfg(test)]
+pub(super) fn both() -> [&'static dyn Hkdf; 2] {
+    [&KeySchedule::SHA256, &KeySchedule::SHA384]
+}
+
 #[cfg(target_arch = "x86_64")]
 fn has_sha() -> bool {
     is_x86_feature_detected!("sha")

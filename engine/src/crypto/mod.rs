@@ -22,8 +22,8 @@ use rustls::{NamedGroup, SupportedCipherSuite};
 
 /// The engine's provider: aws-lc-rs with X25519MLKEM768, X25519, P-256 and P-384.
 ///
-/// The order is that of our preference; a client whose key shares lack our first choice but hold another keeps its
-/// one round trip (rustls prefers a group with a share).
+/// The order is that of our preference as a client, which sends a share of the first. As a server rustls takes the
+/// client's first group that is here, and asks again (HelloRetryRequest) if the client has sent no share of it.
 #[must_use]
 pub fn provider() -> CryptoProvider {
     use aws_lc_rs::kx_group::{SECP256R1, SECP384R1, X25519, X25519MLKEM768};

@@ -57,3 +57,30 @@ impl Builder {
         batch.transpose().map_err(StartError::Crypto)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Engine;
+
+    #[test]
+    fn presigning_comes_with_batch_and_not_with_auto() {
+        let presigns = |crypto, presign: Option<bool>| {
+            let builder = Builder { presign, ..Engine::builder().crypto(crypto) };
+            builder.batch().map(|batch| batch.map(|batch| batch.presigns()))
+        };
+        assert!(matches!(presigns(Crypto::AwsLc, None), Ok(None)));
+        assert!(matches!(presigns(Crypto::AwsLc, Some(true)), Err(StartError::PresignWithoutBatch)));
+        if Batch::detect().is_err() {
+            return;
+        }
+        for (crypto, presign, expected) in [
+            (Crypto::Batch, None, true),
+            (Crypto::Batch, Some(false), false),
+            (Crypto::Auto, None, false),
+            (Crypto::Auto, Some(true), true),
+        ] {
+            assert!(matches!(presigns(crypto, presign), Ok(Some(is)) if is == expected), "{crypto:?} {presign:?}");
+        }
+    }
+}

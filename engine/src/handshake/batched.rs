@@ -95,7 +95,11 @@ impl Prepare for Batched {
         self.counters = turn.counters();
         self.state = match Installed::new(turn) {
             Ok(installed) => State::Installed(installed),
-            Err(turn) => State::Idle(turn),
+            // Another shard on this thread is between its phases: what was computed here would never be asked for.
+            Err(mut turn) => {
+                turn.wipe();
+                State::Idle(turn)
+            }
         };
     }
 
@@ -138,5 +142,123 @@ impl Prepare for Batched {
 
     fn counters(&self) -> BatchCounters {
         self.counters
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::crypto::aws_lc_rs::kx_group;
+
+    use super::super::hello::HelloReader;
+    use super::super::hello::testing::{extension, message, records, vector};
+    use super::*;
+
+    const SHARE: [u8; 32] = [9; 32];
+
+    fn batched() -> Option<Batched> {
+        let batch = Batch::detect().ok()?;
+        Some(Batched::new(batch, &batch.provider(crate::crypto::provider())).unwrap())
+    }
+
+    fn group(group: NamedGroup) -> [u8; 2] {
+        u16::from(group).to_be_bytes()
+    }
+
+    fn versions(version: [u8; 2]) -> Vec<u8> {
+        extension(43, &vector(1, &version))
+    }
+
+    fn schemes(scheme: [u8; 2]) -> Vec<u8> {
+        extension(13, &vector(2, &scheme))
+    }
+
+    /// A ClientHello with these groups, the preferred first, and key shares.
+    fn hello(groups: &[NamedGroup], shares: &[(NamedGroup, Vec<u8>)]) -> Vec<u8> {
+        let groups: Vec<u8> = groups.iter().flat_map(|g| group(*g)).collect();
+        let shares: Vec<u8> =
+            shares.iter().flat_map(|(g, share)| [&group(*g)[..], &vector(2, share)].concat()).collect();
+        let (versions, schemes) = (versions([3, 4]), schemes([4, 3]));
+        let groups = extension(10, &vector(2, &groups));
+        records(&message(&[versions, schemes, groups, extension(51, &vector(2, &shares))]), 1 << 14)
+    }
+
+    fn see(batched: &mut Batched, hello: &[u8]) {
+        let read = HelloReader::new().read(hello, 1 << 16).unwrap().unwrap();
+        batched.see(&read.view(hello, None));
+    }
+
+    #[test]
+    fn only_shares_that_rustls_will_answer_are_computed_with() {
+        use NamedGroup::{X448, X25519, X25519MLKEM768, secp256r1, secp384r1};
+        let Some(mut batched) = batched() else { return };
+        let ours = || (X25519, SHARE.to_vec());
+        let hybrid = || (X25519MLKEM768, [&[1; 1184][..], &SHARE].concat());
+        for (groups, shares, answered) in [
+            (&[X25519][..], vec![ours()], true),
+            (&[X25519MLKEM768, X25519], vec![hybrid(), ours()], true),
+            // The first group is not one of ours.
+            (&[X448, X25519], vec![ours()], true),
+            // The first group of ours has no share: rustls asks for it (HelloRetryRequest), whatever else there is.
+            (&[secp256r1, X25519], vec![ours()], false),
+            (&[secp384r1, X25519MLKEM768, X25519], vec![hybrid(), ours()], false),
+            (&[X25519MLKEM768, X25519], vec![ours()], false),
+            // It has one, and is not for us.
+            (&[secp256r1, X25519], vec![ours(), (secp256r1, vec![4; 65])], false),
+            (&[X25519], vec![(X25519, vec![9; 31])], false),
+            (&[X25519], vec![], false),
+        ] {
+            see(&mut batched, &hello(groups, &shares));
+            let seen: &[[u8; 32]] = if answered { &[SHARE] } else { &[] };
+            assert_eq!(batched.shares, seen, "{groups:?}");
+            batched.finish();
+        }
+    }
+
+    #[test]
+    fn nonces_are_for_hellos_that_an_ecdsa_signature_answers() {
+        let Some(mut batched) = batched() else { return };
+        let psk = extension(
+            41,
+            &[vector(2, &[vector(2, &[7]), vec![0; 4]].concat()), vector(2, &vector(1, &[7; 32]))].concat(),
+        );
+        for (extensions, signs) in [
+            (vec![versions([3, 4]), schemes([4, 3])], true),
+            (vec![versions([3, 4]), schemes([8, 7])], false),
+            (vec![versions([3, 3]), schemes([4, 3])], false),
+            (vec![schemes([4, 3])], false),
+            // A ticket, from which the session will resume.
+            (vec![versions([3, 4]), schemes([4, 3]), psk], false),
+        ] {
+            see(&mut batched, &records(&message(&extensions), 1 << 14));
+            assert_eq!(batched.signatures, usize::from(signs), "{extensions:?}");
+            batched.finish();
+            assert_eq!(batched.signatures, 0);
+        }
+    }
+
+    #[test]
+    fn of_two_shards_on_one_thread_the_second_keeps_nothing() {
+        let (Some(mut first), Some(mut second)) = (batched(), batched()) else { return };
+        let clients: [_; 4] = core::array::from_fn(|_| kx_group::X25519.start().unwrap());
+        let shares = clients
+            .each_ref()
+            .map(|client| hello(&[NamedGroup::X25519], &[(NamedGroup::X25519, client.pub_key().to_vec())]));
+        shares[..2].iter().for_each(|hello| see(&mut first, hello));
+        first.prepare(Instant64::ZERO);
+        shares[..2].iter().for_each(|hello| see(&mut second, hello));
+        second.prepare(Instant64::ZERO);
+        second.finish();
+        first.finish();
+        // In its next turn the second has nothing left of the one before, and so answers with what is new.
+        shares[2..].iter().for_each(|hello| see(&mut second, hello));
+        second.prepare(Instant64::ZERO);
+        let batch = Batch::detect().unwrap();
+        let groups = batch.provider(crate::crypto::provider()).kx_groups;
+        let x25519 = groups.iter().find(|group| group.name() == NamedGroup::X25519).unwrap();
+        for client in &clients {
+            x25519.start_and_complete(client.pub_key()).unwrap();
+        }
+        second.finish();
+        assert_eq!((second.counters().lanes, second.counters().misses), (4, 2));
     }
 }

@@ -110,6 +110,14 @@ fn announce(engine: &Engine, fingerprint: Option<&str>) {
     }
 }
 
+/// What is to be said when `auto` comes to aws-lc although the CPU could do more.
+fn untrusted(crypto: Crypto, detect: impl FnOnce() -> Result<Batch, Unavailable>) -> Option<String> {
+    match (crypto == Crypto::Auto).then(detect)? {
+        Err(e @ Unavailable::SelfTest(_)) => Some(format!("{e}; aws-lc computes everything")),
+        _ => None,
+    }
+}
+
 /// The file's configuration, if there is a file, with what the command line says instead.
 fn config(args: &ServeArgs) -> Result<(Config, Option<String>), ServeError> {
     let mut config = match (&args.config, args.crypto) {
@@ -123,10 +131,8 @@ fn config(args: &ServeArgs) -> Result<(Config, Option<String>), ServeError> {
         }
     };
     let sets = overrides::apply(args, &mut config)?;
-    if config.crypto == Crypto::Auto
-        && let Err(e @ Unavailable::SelfTest(_)) = Batch::detect()
-    {
-        eprintln!("handfast: warning: {e}; aws-lc computes everything");
+    if let Some(warning) = untrusted(config.crypto, Batch::detect) {
+        eprintln!("handfast: warning: {warning}");
     }
     for warning in config.warnings(UnixTime::now()) {
         eprintln!("handfast: {warning}");

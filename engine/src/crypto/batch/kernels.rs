@@ -42,6 +42,18 @@ pub(super) enum Kernels {
     Ifma(Ifma),
     #[cfg_attr(not(test), expect(dead_code, reason = "tests run the twin on every machine"))]
     Portable,
+    /// The twin, one of whose kernels gets one lane wrong.
+    #[cfg(test)]
+    Faulty(Kernel, usize),
+}
+
+#[cfg(test)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kernel {
+    Agree,
+    AgreeTwo,
+    Public,
+    P256Multiples,
 }
 
 impl Kernels {
@@ -50,11 +62,14 @@ impl Kernels {
         static TESTED: OnceLock<Result<(), Unavailable>> = OnceLock::new();
         #[cfg(target_arch = "x86_64")]
         if let Some(ifma) = Ifma::detect() {
-            let kernels = Self::Ifma(ifma);
-            return TESTED.get_or_init(|| kernels.test()).map(|()| kernels);
+            return Self::Ifma(ifma).unless_faulty(&TESTED);
         }
         let _ = &TESTED;
         Err(Unavailable::NoIfma)
+    }
+
+    fn unless_faulty(self, tested: &OnceLock<Result<(), Unavailable>>) -> Result<Self, Unavailable> {
+        tested.get_or_init(|| self.test()).map(|()| self)
     }
 
     /// Each secret times each peer's point; zeros for a point of low order.
@@ -63,6 +78,12 @@ impl Kernels {
             #[cfg(target_arch = "x86_64")]
             Self::Ifma(ifma) => ifma.agree(secrets, peers),
             Self::Portable => x25519::agree::<Portable>(secrets, peers),
+            #[cfg(test)]
+            Self::Faulty(kernel, lane) => {
+                let mut agreed = Self::Portable.agree(secrets, peers);
+                agreed[lane][31] ^= u8::from(kernel == Kernel::Agree);
+                agreed
+            }
         }
     }
 
@@ -72,6 +93,12 @@ impl Kernels {
             #[cfg(target_arch = "x86_64")]
             Self::Ifma(ifma) => ifma.agree_two(secrets, peers),
             Self::Portable => x25519::agree_two::<Portable>(secrets, peers),
+            #[cfg(test)]
+            Self::Faulty(kernel, lane) => {
+                let mut agreed = Self::Portable.agree_two(secrets, peers);
+                agreed[lane % 2][0] ^= u8::from(kernel == Kernel::AgreeTwo);
+                agreed
+            }
         }
     }
 
@@ -81,6 +108,12 @@ impl Kernels {
             #[cfg(target_arch = "x86_64")]
             Self::Ifma(ifma) => ifma.public(secrets, self.table()),
             Self::Portable => x25519::public::<Portable>(secrets, self.table()),
+            #[cfg(test)]
+            Self::Faulty(kernel, lane) => {
+                let mut public = Self::Portable.public(secrets);
+                public[lane][0] ^= u8::from(kernel == Kernel::Public);
+                public
+            }
         }
     }
 
@@ -94,6 +127,12 @@ impl Kernels {
             #[cfg(target_arch = "x86_64")]
             Self::Ifma(ifma) => ifma.p256_multiples(halves, table),
             Self::Portable => p256::multiples::<Portable>(halves, table),
+            #[cfg(test)]
+            Self::Faulty(kernel, lane) => {
+                let mut x = Self::Portable.p256_multiples(halves, table);
+                x[0][lane] ^= u64::from(kernel == Kernel::P256Multiples);
+                x
+            }
         }
     }
 
@@ -101,11 +140,13 @@ impl Kernels {
     pub(super) fn presigning(self) -> Result<Presigning, Unavailable> {
         static PRESIGNING: OnceLock<Result<p256::Table, Unavailable>> = OnceLock::new();
         let failed = Unavailable::SelfTest("ECDSA nonces");
-        let table = PRESIGNING.get_or_init(|| {
-            let table = p256::Table::compute().map_err(|_| failed)?;
-            if self.signs_as_rfc_6979(&table) { Ok(table) } else { Err(failed) }
-        });
+        let table = PRESIGNING.get_or_init(|| self.tested_table(failed));
         table.as_ref().map(|table| Presigning { table }).map_err(|e| *e)
+    }
+
+    fn tested_table(self, failed: Unavailable) -> Result<p256::Table, Unavailable> {
+        let table = p256::Table::compute().map_err(|_| failed)?;
+        if self.signs_as_rfc_6979(&table) { Ok(table) } else { Err(failed) }
     }
 
     /// Whether the signatures of RFC 6979 appendix A.2.5 come out.
@@ -133,6 +174,8 @@ impl Kernels {
             #[cfg(target_arch = "x86_64")]
             Self::Ifma(ifma) => ifma.table(),
             Self::Portable => Table::compute::<Portable>(),
+            #[cfg(test)]
+            Self::Faulty(..) => Table::compute::<Portable>(),
         })
     }
 
@@ -219,3 +262,37 @@ const RFC_6979_TEST: ([u8; 32], [u8; 32], [u8; 32], [u8; 32]) = (
     hex("f1abb023518351cd71d881567b1ea663ed3efcf6c5132b354f28d3b0b7d38367"),
     hex("019f4113742a2b14bd25926b49c649155f267e60d3814b4c0cc84250e46f0083"),
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What asks for kernels of this CPU is told, now and whenever it asks again.
+    #[test]
+    fn a_kernel_that_gets_one_lane_wrong_is_not_used() {
+        for (kernel, name) in [
+            (Kernel::Agree, "X25519 key agreement"),
+            (Kernel::AgreeTwo, "X25519 key agreement of two"),
+            (Kernel::Public, "X25519 key generation"),
+        ] {
+            for lane in 0..LANES {
+                let tested = OnceLock::new();
+                for _ in 0..2 {
+                    let refused = Kernels::Faulty(kernel, lane).unless_faulty(&tested).unwrap_err();
+                    assert_eq!(refused, Unavailable::SelfTest(name), "lane {lane}");
+                }
+            }
+        }
+        assert!(Kernels::Portable.unless_faulty(&OnceLock::new()).is_ok());
+    }
+
+    #[test]
+    fn a_comb_that_gets_one_lane_wrong_draws_no_nonces() {
+        let failed = Unavailable::SelfTest("ECDSA nonces");
+        for lane in 0..LANES {
+            let refused = Kernels::Faulty(Kernel::P256Multiples, lane).tested_table(failed);
+            assert!(refused.is_err_and(|e| e == failed), "lane {lane}");
+        }
+        assert!(Kernels::Portable.tested_table(failed).is_ok());
+    }
+}

@@ -298,6 +298,13 @@ fn the_pool_is_used_once_and_does_not_grow_old() {
     // A minute later all of them are made anew.
     turn.refill(Instant64::from_nanos(61_000_000_000));
     assert_eq!(turn.counters().refills, made + 9);
+    // Another one later for a turn, and for a client, that finds them too old: eight at a time.
+    turn.agree(&[RFC_7748_ALICE.1; 8], Instant64::from_nanos(122_000_000_000));
+    assert_eq!((turn.pooled(), turn.counters().refills), (0, made + 10));
+    turn.refill(Instant64::from_nanos(122_000_000_000));
+    assert_eq!((turn.pooled(), turn.counters().refills), (64, made + 18));
+    turn.take_pair(Instant64::from_nanos(183_000_000_000)).unwrap();
+    assert_eq!((turn.pooled(), turn.counters().refills), (7, made + 19));
 }
 
 #[test]
@@ -494,6 +501,29 @@ mod signing {
         let installed = Installed::new(turn).unwrap();
         assert!(super::turn::take_nonce().is_none());
         drop(installed);
+    }
+
+    #[test]
+    fn no_two_signatures_have_one_nonce() {
+        let der = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key().0.serialize_der()));
+        let loaded = Keys.load_private_key(der).unwrap();
+        let signer = loaded.choose_scheme(&[SignatureScheme::ECDSA_NISTP256_SHA256]).unwrap();
+        for kernels in all_kernels() {
+            let mut turn = Box::new(Turn::new(kernels, Some(kernels.presigning().unwrap())).unwrap());
+            let mut seen = std::collections::HashSet::new();
+            for _ in 0..3 {
+                turn.presign(19);
+                let installed = Installed::new(turn).unwrap();
+                // Not all of them, so that some are left for the next turn, which must not have them.
+                for _ in 0..17 {
+                    let signature = signer.sign(b"message").unwrap();
+                    // r, which one nonce always gives.
+                    assert!(seen.insert(signature[4..][..usize::from(signature[3])].to_vec()), "{kernels:?}");
+                }
+                turn = installed.take_back().unwrap();
+            }
+            assert_eq!((turn.counters().nonces, turn.counters().presigned), (57, 51));
+        }
     }
 
     #[test]

@@ -296,7 +296,7 @@ impl Turn {
     }
 
     /// Wipes what was not taken.
-    fn wipe(&mut self) {
+    pub(crate) fn wipe(&mut self) {
         let store = &mut *self.store;
         store.stash[..store.stash_len].iter_mut().for_each(|agreement| agreement.secret.zeroize());
         (store.stash_len, store.stash_at) = (0, 0);
