@@ -17,6 +17,8 @@ use super::Client;
 use super::error::{ClientError, RootsProblem};
 use super::insecure::Unverified;
 use super::key_log::KeyLogFile;
+use crate::crypto::Crypto;
+use crate::crypto::batch::Batch;
 use crate::handshake::TlsVersions;
 use crate::identity::Identity;
 
@@ -69,6 +71,7 @@ pub struct ClientBuilder {
     roots: Roots,
     versions: TlsVersions,
     provider: Option<Arc<CryptoProvider>>,
+    crypto: Crypto,
     resume: bool,
     identity: Option<Identity>,
     key_log: KeyLogTo,
@@ -91,6 +94,7 @@ impl Default for ClientBuilder {
             roots: Roots::default(),
             versions: TlsVersions::default(),
             provider: None,
+            crypto: Crypto::default(),
             resume: true,
             identity: None,
             key_log: KeyLogTo::Nowhere,
@@ -124,6 +128,16 @@ impl ClientBuilder {
     /// Other cryptography than [`crypto::provider`](crate::crypto::provider): fewer groups or suites, for example.
     pub fn provider(self, provider: impl Into<Arc<CryptoProvider>>) -> Self {
         Self { provider: Some(provider.into()), ..self }
+    }
+
+    /// Whether key shares for X25519 and X25519MLKEM768 come from a pool of the thread, which makes eight at a time, and
+    /// key exchanges of tasks that are ready together are computed together; see [`Crypto`]. It saves CPU time where one
+    /// thread makes many connections. A blocking connection is alone with its server, and has its share from the pool.
+    ///
+    /// A pool stays until its thread ends. Its keys are used once, are not used when they are older than a minute, and
+    /// are wiped in a forked child. It changes the groups of the [provider](Self::provider), and not their order.
+    pub fn crypto(self, crypto: Crypto) -> Self {
+        Self { crypto, ..self }
     }
 
     /// Whether to resume sessions (RFC 8446 section 2.2), as it does unless told not to.
@@ -169,19 +183,24 @@ impl ClientBuilder {
     /// Checks everything.
     ///
     /// # Errors
-    /// The roots cannot be read, the key log cannot be written, an ALPN protocol ID is empty or too long, or rustls
-    /// refuses the combination.
+    /// The roots cannot be read, the key log cannot be written, an ALPN protocol ID is empty or too long, this machine
+    /// has no such cryptography, or rustls refuses the combination.
     pub fn build(self) -> Result<Client, ClientError> {
         if let Some(id) = self.alpn.iter().find(|id| !(1..=255).contains(&id.len())) {
             return Err(ClientError::AlpnId { len: id.len() });
         }
-        let tls = Arc::new(self.tls()?);
+        let batch = self.crypto.resolve().map_err(ClientError::Crypto)?;
+        let tls = Arc::new(self.tls(batch)?);
         let Self { connect_timeout, handshake_timeout, .. } = self;
-        Ok(Client { config: Config { tls, connect_timeout, handshake_timeout } })
+        Ok(Client { config: Config { tls, batch, connect_timeout, handshake_timeout } })
     }
 
-    fn tls(&self) -> Result<ClientConfig, ClientError> {
+    fn tls(&self, batch: Option<Batch>) -> Result<ClientConfig, ClientError> {
         let provider = self.provider.clone().unwrap_or_else(|| Arc::new(crate::crypto::provider()));
+        let provider = match batch {
+            Some(batch) => Arc::new(batch.provider(CryptoProvider::clone(&provider))),
+            None => provider,
+        };
         let versions = match self.versions {
             TlsVersions::Tls12And13 => BOTH,
             TlsVersions::Tls13 => TLS13,
@@ -232,6 +251,7 @@ impl ClientBuilder {
 #[derive(Clone, Debug)]
 pub(super) struct Config {
     pub(super) tls: Arc<ClientConfig>,
+    pub(super) batch: Option<Batch>,
     pub(super) connect_timeout: Duration,
     pub(super) handshake_timeout: Duration,
 }

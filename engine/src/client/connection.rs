@@ -11,6 +11,7 @@ use rustls::{CipherSuite, ClientConnection, NamedGroup, ProtocolVersion};
 
 use super::config::Config;
 use super::error::{ClientError, Failure};
+use super::keys;
 use crate::handshake::facts;
 
 /// A TLS connection that reads and writes plaintext, and blocks.
@@ -31,6 +32,7 @@ impl Connection {
         server_name: ServerName<'static>,
     ) -> Result<Self, ClientError> {
         let (socket, addr) = connect(addresses, config.connect_timeout)?;
+        keys::pool(config.batch);
         let tls = ClientConnection::new(Arc::clone(&config.tls), server_name.clone()).map_err(ClientError::Config)?;
         let mut connection = Self { tls, socket };
         let (tls, timeout) = (&config.tls, config.handshake_timeout);

@@ -9,6 +9,7 @@ use std::time::Duration;
 use rustls::pki_types::ServerName;
 use rustls::{AlertDescription, CertificateError, ClientConfig, Error, InvalidMessage};
 
+use crate::crypto::batch::Unavailable;
 use crate::error::Culprit;
 
 /// How far a connection had come.
@@ -70,6 +71,8 @@ pub enum ClientError {
         /// What the system said.
         kind: io::ErrorKind,
     },
+    /// The cryptography that was asked for is not to be had on this machine.
+    Crypto(Unavailable),
     /// rustls refuses the configuration.
     Config(Error),
     /// The host has no address.
@@ -191,6 +194,7 @@ impl ClientError {
             | Self::AlpnId { .. }
             | Self::Roots { .. }
             | Self::KeyLog { .. }
+            | Self::Crypto(_)
             | Self::Config(_)
             | Self::UnknownHost { .. } => Culprit::Config,
             Self::Io { .. } => Culprit::Local,
@@ -286,6 +290,7 @@ impl fmt::Display for ClientError {
             Self::KeyLog { path, kind } => {
                 write!(f, "key log {} cannot be written: {kind}; name a file that may be", path.display())
             }
+            Self::Crypto(e) => write!(f, "{e}; `auto` or `aws-lc` run on any CPU"),
             Self::Config(e) => write!(f, "TLS configuration: {e}"),
             Self::UnknownHost { host, reason: Some(e) } => write!(f, "host `{host}` is not known: {e}"),
             Self::UnknownHost { host, reason: None } => write!(f, "host `{host}` has no address"),

@@ -9,6 +9,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::ClientStream;
 use super::error::Failure;
+use super::keys::{self, Exchange};
+use crate::crypto::batch::Batch;
 use crate::handshake::Session;
 use crate::tls_stream::{Backlog, TlsStream};
 
@@ -17,10 +19,13 @@ const READ_BYTES: usize = 4096;
 
 pub(super) async fn handshake<IO: AsyncRead + AsyncWrite + Unpin>(
     tls: &Arc<ClientConfig>,
+    batch: Option<Batch>,
     mut io: IO,
     name: &ServerName<'static>,
 ) -> Result<ClientStream<IO>, Failure> {
+    keys::pool(batch);
     let conn = UnbufferedClientConnection::new(Arc::clone(tls), name.clone()).map_err(Failure::Config)?;
+    let mut exchange = Exchange::of_latest(batch);
     let mut session = Session::new(conn);
     let (mut backlog, mut out) = (Backlog::default(), Vec::new());
     let mut read = vec![0; READ_BYTES];
@@ -41,6 +46,7 @@ pub(super) async fn handshake<IO: AsyncRead + AsyncWrite + Unpin>(
         if arrived == 0 {
             return Err(Failure::Closed);
         }
+        exchange.answered(&read[..arrived]).await;
     }
 }
 

@@ -32,6 +32,7 @@ mod handshake;
 pub mod http;
 mod insecure;
 mod key_log;
+mod keys;
 mod target;
 #[cfg(feature = "tokio")]
 mod tokio;
@@ -108,8 +109,8 @@ impl Client {
         IO: AsyncRead + AsyncWrite + Unpin,
     {
         let name = target::server_name(server_name)?;
-        let Config { tls, handshake_timeout, .. } = &self.config;
-        let shaken = handshake::handshake(tls, io, &name).await;
+        let Config { tls, handshake_timeout, batch, .. } = &self.config;
+        let shaken = handshake::handshake(tls, *batch, io, &name).await;
         shaken.map_err(|failure| ClientError::of_handshake(failure, None, &name, tls, *handshake_timeout))
     }
 

@@ -58,7 +58,7 @@ pub(super) async fn open(
 ) -> Result<ClientStream<TcpStream>, ClientError> {
     let (socket, addr) = connect(config, addresses).await?;
     let limit = config.handshake_timeout;
-    let shaken = timeout(limit, handshake::handshake(tls, socket, &name)).await;
+    let shaken = timeout(limit, handshake::handshake(tls, config.batch, socket, &name)).await;
     let shaken = shaken.unwrap_or_else(|_| Err(Failure::Io(io::ErrorKind::TimedOut.into())));
     shaken.map_err(|failure| ClientError::of_handshake(failure, Some(addr), &name, tls, limit))
 }

@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use handfast::client::{Client, ClientError, ClientStream, Phase, Roots};
+use handfast::crypto::batch::Batch;
+use handfast::crypto::{Crypto, provider_with};
 use handfast::handshake::TlsVersions;
 use handfast::rustls::{CertificateError, KeyLog, NamedGroup, ProtocolVersion};
 use handfast::{Placement, Protocol};
@@ -59,6 +61,70 @@ fn sessions_are_shared_by_blocking_and_asynchronous_connections() {
             assert!(!c.resumed());
             runtime.block_on(close(c));
         }
+    }
+}
+
+/// Clients that compute in batches, over each group that can, on a CPU that can.
+fn batched(server: &Server) -> Vec<(NamedGroup, Client)> {
+    if Batch::detect().is_err() {
+        return Vec::new();
+    }
+    let of = |group| {
+        let provider = provider_with(|g| g == group || g == NamedGroup::X25519, |_| true);
+        let client = server.trusting().alpn(["bench"]).provider(provider).resumption(false);
+        (group, client.crypto(Crypto::Batch).build().unwrap())
+    };
+    [NamedGroup::X25519, NamedGroup::X25519MLKEM768].map(of).into()
+}
+
+#[test]
+fn tasks_of_one_thread_have_their_keys_from_its_pool() {
+    let server = server();
+    for (group, client) in batched(&server) {
+        // Whoever asks for the thread's pool sees what the client does with it.
+        let keys = Batch::detect().unwrap().client_keys().unwrap().unwrap();
+        let addr = server.addr();
+        let one_thread = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        one_thread.block_on(async {
+            let mut tasks = tokio::task::JoinSet::new();
+            for _ in 0..20 {
+                let client = client.clone();
+                tasks.spawn(async move {
+                    let connected = client.connect_to_async(addr, "localhost").await.unwrap();
+                    assert_eq!(connected.group(), Some(group));
+                    close(connected).await;
+                });
+            }
+            assert_eq!(tasks.join_all().await.len(), 20);
+        });
+        let counted = keys.counters();
+        assert_eq!((counted.lanes, counted.misses), (20, 0), "{counted:?}");
+        // Alone with its server, and nobody to wait for.
+        let mut connected = client.connect_to(addr, "localhost").unwrap();
+        assert_eq!(connected.group(), Some(group));
+        connected.close().unwrap();
+        let counted = keys.counters();
+        assert_eq!((counted.lanes, counted.misses), (21, 1), "{counted:?}");
+    }
+}
+
+#[test]
+fn tasks_that_move_between_threads_with_pools_finish_all_the_same() {
+    let server = server();
+    for (group, client) in batched(&server) {
+        let threads = tokio::runtime::Builder::new_multi_thread().worker_threads(3).enable_all().build().unwrap();
+        threads.block_on(async {
+            let mut tasks = tokio::task::JoinSet::new();
+            for _ in 0..60 {
+                let (client, addr) = (client.clone(), server.addr());
+                tasks.spawn(async move {
+                    let connected = client.connect_to_async(addr, "localhost").await.unwrap();
+                    assert_eq!(connected.group(), Some(group));
+                    close(connected).await;
+                });
+            }
+            assert_eq!(tasks.join_all().await.len(), 60);
+        });
     }
 }
 

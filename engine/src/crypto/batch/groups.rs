@@ -11,10 +11,13 @@ use super::{client, turn};
 /// (draft-ietf-tls-ecdhe-mlkem section 4).
 const ENCAPSULATION_KEY_LEN: usize = 1184;
 
+/// Bytes of an ML-KEM-768 ciphertext, which comes before the X25519 share of a server (section 4 there).
+const CIPHERTEXT_LEN: usize = 1088;
+
 /// X25519: a server's from the turn's stash, a client's from its thread's pool, else by aws-lc.
 pub(super) static X25519: &dyn SupportedKxGroup = &Group(NamedGroup::X25519);
 
-/// The hybrid whose X25519 half comes from the stash.
+/// The hybrid whose X25519 half comes from there.
 pub(super) static X25519MLKEM768: &dyn SupportedKxGroup = &Group(NamedGroup::X25519MLKEM768);
 
 /// Which part of a client's key share is the one for X25519.
@@ -22,6 +25,15 @@ pub(crate) fn x25519_share(group: NamedGroup, share: &[u8]) -> Option<&[u8; 32]>
     match group {
         NamedGroup::X25519 => share.try_into().ok(),
         NamedGroup::X25519MLKEM768 => share.get(ENCAPSULATION_KEY_LEN..)?.try_into().ok(),
+        _ => None,
+    }
+}
+
+/// As [`x25519_share`], of a server's answer.
+pub(crate) fn x25519_answer(group: NamedGroup, share: &[u8]) -> Option<&[u8; 32]> {
+    match group {
+        NamedGroup::X25519 => share.try_into().ok(),
+        NamedGroup::X25519MLKEM768 => share.get(CIPHERTEXT_LEN..)?.try_into().ok(),
         _ => None,
     }
 }
@@ -40,8 +52,11 @@ impl Group {
 
 impl SupportedKxGroup for Group {
     fn start(&self) -> Result<Box<dyn ActiveKeyExchange>, Error> {
-        let pooled = if self.0 == NamedGroup::X25519 { client::start() } else { None };
-        pooled.map_or_else(|| self.of_aws_lc().start(), Ok)
+        match client::start() {
+            None => self.of_aws_lc().start(),
+            Some(pooled) if self.0 == NamedGroup::X25519 => Ok(Box::new(pooled)),
+            Some(pooled) => Ok(Box::new(PooledHybrid::new(Box::new(pooled))?)),
+        }
     }
 
     fn start_and_complete(&self, share: &[u8]) -> Result<CompletedKeyExchange, Error> {
@@ -61,12 +76,9 @@ impl SupportedKxGroup for Group {
             });
         }
         let kem = kx_group::MLKEM768.start_and_complete(&share[..ENCAPSULATION_KEY_LEN])?;
-        let mut secret = Vec::with_capacity(kem.secret.secret_bytes().len() + found.secret.len());
-        secret.extend_from_slice(kem.secret.secret_bytes());
-        secret.extend_from_slice(&found.secret[..]);
         let mut pub_key = kem.pub_key;
         pub_key.extend_from_slice(&found.public);
-        Ok(CompletedKeyExchange { group: self.0, pub_key, secret: SharedSecret::from(secret) })
+        Ok(CompletedKeyExchange { group: self.0, pub_key, secret: joined(&kem.secret, &found.secret[..]) })
     }
 
     fn ffdhe_group(&self) -> Option<FfdheGroup<'static>> {
@@ -79,5 +91,58 @@ impl SupportedKxGroup for Group {
 
     fn usable_for_version(&self, version: ProtocolVersion) -> bool {
         self.of_aws_lc().usable_for_version(version)
+    }
+}
+
+/// The hybrid's secret. It is made in its full size at once, as one that grew would leave a copy behind.
+fn joined(kem: &SharedSecret, x25519: &[u8]) -> SharedSecret {
+    let mut secret = Vec::with_capacity(kem.secret_bytes().len() + x25519.len());
+    secret.extend_from_slice(kem.secret_bytes());
+    secret.extend_from_slice(x25519);
+    SharedSecret::from(secret)
+}
+
+/// A client's hybrid exchange under way, whose X25519 half has a share from the pool.
+struct PooledHybrid {
+    kem: Box<dyn ActiveKeyExchange>,
+    x25519: Box<client::Pooled>,
+    public: Vec<u8>,
+}
+
+impl PooledHybrid {
+    fn new(x25519: Box<client::Pooled>) -> Result<Self, Error> {
+        let kem = kx_group::MLKEM768.start()?;
+        let public = [kem.pub_key(), x25519.pub_key()].concat();
+        Ok(Self { kem, x25519, public })
+    }
+}
+
+impl ActiveKeyExchange for PooledHybrid {
+    fn complete(self: Box<Self>, peer: &[u8]) -> Result<SharedSecret, Error> {
+        let Some(theirs) = x25519_answer(NamedGroup::X25519MLKEM768, peer) else {
+            return Err(PeerMisbehaved::InvalidKeyShare.into());
+        };
+        let x25519 = self.x25519.complete(theirs)?;
+        Ok(joined(&self.kem.complete(&peer[..CIPHERTEXT_LEN])?, x25519.secret_bytes()))
+    }
+
+    fn hybrid_component(&self) -> Option<(NamedGroup, &[u8])> {
+        Some((NamedGroup::X25519, self.x25519.pub_key()))
+    }
+
+    fn complete_hybrid_component(self: Box<Self>, peer: &[u8]) -> Result<SharedSecret, Error> {
+        self.x25519.complete(peer)
+    }
+
+    fn pub_key(&self) -> &[u8] {
+        &self.public
+    }
+
+    fn ffdhe_group(&self) -> Option<FfdheGroup<'static>> {
+        None
+    }
+
+    fn group(&self) -> NamedGroup {
+        NamedGroup::X25519MLKEM768
     }
 }

@@ -37,7 +37,8 @@ use rustls::crypto::CryptoProvider;
 
 use super::key_schedule::accelerated;
 pub use client::ClientKeys;
-pub(crate) use groups::x25519_share;
+pub(crate) use client::{Met, pool};
+pub(crate) use groups::{x25519_answer, x25519_share};
 pub use kernels::Unavailable;
 use kernels::{Kernels, Presigning};
 use p256::{Nonce, Scalar};

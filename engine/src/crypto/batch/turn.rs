@@ -27,7 +27,7 @@ const POOL: usize = 64;
 /// Agreements that one batch computes ahead; what is beyond them is left to aws-lc.
 const STASH: usize = 256;
 /// One is left to aws-lc: within a handshake the kernel for two, with one of its places empty, takes as long.
-pub(super) const BREAK_EVEN: usize = 2;
+const BREAK_EVEN: usize = 2;
 /// So many take the kernel for two. That for eight takes 37 us, whatever number of its lanes is used.
 const TWO: usize = 2;
 /// Eight nonces cost what two signatures of aws-lc's do, whatever number of them is used.
@@ -188,6 +188,7 @@ impl Turn {
 
     /// Takes a key pair out of the pool, secret first.
     pub(super) fn take_pair(&mut self, now: Instant64) -> Option<(Zeroizing<[u8; 32]>, [u8; 32])> {
+        self.drop_old(now);
         if self.store.pool_len == 0 && !self.refill_once(now) {
             return None;
         }
@@ -205,11 +206,6 @@ impl Turn {
         let secrets = Zeroizing::new([secrets[0], secrets[1]]);
         agreed[..TWO].copy_from_slice(&*self.kernels.agree_two(&secrets, &[peers[0], peers[1]]));
         agreed
-    }
-
-    /// Counts key exchanges that too few came together for.
-    pub(super) fn count_scalar(&mut self, exchanges: usize) {
-        self.counters.scalar += exchanges as u64;
     }
 
     /// Counts a key exchange that found nothing ready.
