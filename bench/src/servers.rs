@@ -1,10 +1,10 @@
 //! Servers and the load generator as child processes, each ended by its process id.
 
 use std::fmt;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -120,6 +120,8 @@ impl Drop for Certificate {
 #[derive(Debug)]
 pub struct Server {
     child: Child,
+    /// What it prints from now on.
+    stdout: Option<BufReader<ChildStdout>>,
     /// Its address.
     pub addr: SocketAddr,
 }
@@ -132,15 +134,11 @@ impl Server {
     pub fn start(program: &Path, args: &[&str]) -> Result<Self, RunError> {
         let io = |e| RunError::Io(program.to_owned(), e);
         let mut child = Command::new(program).args(args).stdout(Stdio::piped()).spawn().map_err(io)?;
-        let stdout = child.stdout.take();
-        let addr = stdout
-            .map(BufReader::new)
-            .into_iter()
-            .flat_map(BufRead::lines)
-            .map_while(Result::ok)
-            .find_map(|line| line.split_once("listening on ")?.1.trim().parse().ok());
+        let mut stdout = child.stdout.take().map(BufReader::new);
+        let lines = stdout.as_mut().into_iter().flat_map(BufRead::lines);
+        let addr = lines.map_while(Result::ok).find_map(|line| line.split_once("listening on ")?.1.trim().parse().ok());
         match addr {
-            Some(addr) => Ok(Self { child, addr }),
+            Some(addr) => Ok(Self { child, stdout, addr }),
             None => {
                 let _ = child.kill();
                 let _ = child.wait();
@@ -192,13 +190,25 @@ impl Server {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        Ok(Self { child, addr })
+        Ok(Self { child, stdout: None, addr })
     }
 
     /// Its process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Ends it, and returns what it has printed since it said where it listens.
+    ///
+    /// # Errors
+    /// It prints something else than text.
+    pub fn end(mut self) -> Result<String, RunError> {
+        let stdout = self.stdout.take();
+        drop(self);
+        let mut text = String::new();
+        let read = stdout.map_or(Ok(0), |mut stdout| stdout.read_to_string(&mut text));
+        read.map(|_| text).map_err(|e| RunError::Io("what a server prints".into(), e))
     }
 
     /// CPU time that its threads have used; those that have ended count for nothing.

@@ -8,11 +8,13 @@ use clap::Parser;
 use handfast_bench::figures::Spread;
 use handfast_bench::servers::{Certificate, RunError, Server, build, load};
 
-/// Server CPU and latency of full handshakes at half of a server's capacity, with ClientHellos held back and without
+/// Server CPU and latency of full handshakes at a share of a server's capacity, with ClientHellos held back and without
 ///
 /// Servers with `--crypto batch` on core 0, the client with `--crypto batch` on core 1. Handshakes start at a rate, as
 /// of many clients that know nothing of each other (a Poisson process), so a slow server is not waited for. Without
-/// `--rate` it is half of what the server without a wait does when it is asked for all that it can.
+/// `--rate` it is a share of what the server without a wait does when it is asked for all that it can.
+///
+/// Of all rounds it says how many key exchanges were computed together when any were, and how many were alone.
 #[derive(Debug, Parser)]
 struct Args {
     /// Rounds
@@ -21,7 +23,10 @@ struct Args {
     /// Seconds of each measurement
     #[arg(long, default_value_t = 3)]
     seconds: u64,
-    /// Handshakes per second [default: half of the capacity]
+    /// Handshakes per second, as a share of the capacity
+    #[arg(long, default_value_t = 0.5)]
+    share: f64,
+    /// Handshakes per second [default: that share]
     #[arg(long)]
     rate: Option<f64>,
     /// The waits, in microseconds; the first is what the others are compared with
@@ -38,6 +43,26 @@ struct Measured {
     cpu: Vec<f64>,
     p50: Vec<f64>,
     p99: Vec<f64>,
+    /// What its server counted.
+    stats: String,
+}
+
+impl Measured {
+    fn count(&self, name: &str) -> f64 {
+        let value = self.stats.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.and_then(|value| value.parse().ok()).unwrap_or(f64::NAN)
+    }
+
+    /// How many key exchanges were computed together, when any were.
+    fn together(&self) -> f64 {
+        self.count("batch_lanes") / self.count("batch_agreements")
+    }
+
+    /// The share of those that were alone.
+    fn alone(&self) -> f64 {
+        let alone = self.count("batch_scalar_fallbacks");
+        alone / (alone + self.count("batch_lanes"))
+    }
 }
 
 fn main() -> ExitCode {
@@ -52,11 +77,11 @@ fn run(args: &Args) -> Result<(), RunError> {
     let options: Vec<&str> = args.options.iter().map(String::as_str).collect();
     let start = |wait: &u64| {
         let wait = format!("{wait}us");
-        let base = ["serve", "--listen", "127.0.0.1:0", "--shards", "1", "--cores", "0", "--close", "--tickets", "2"];
+        let base = ["serve", "--listen", "127.0.0.1:0", "--shards", "1", "--cores", "0", "--close"];
+        let more = ["--tickets", "2", "--stats"];
         let crypto = ["--crypto", "batch", "--batch-wait", &wait];
-        Server::start(&bin.join("handfast"), &[&base[..], &crypto, &options, &files].concat())
+        Server::start(&bin.join("handfast"), &[&base[..], &more, &crypto, &options, &files].concat())
     };
-    let servers = args.waits.iter().map(start).collect::<Result<Vec<_>, _>>()?;
     let base = ["--tls", "1.3", "--groups", "x25519", "--shards", "1", "--pin-client", "1", "--crypto", "batch"];
     let duration = format!("{}s", args.seconds);
     let times = ["--duration", &duration, "--warm-up", "500ms"];
@@ -64,14 +89,15 @@ fn run(args: &Args) -> Result<(), RunError> {
         let none = || RunError::Failed("handfast-load".into(), format!("no {path} in {report}"));
         report.pointer(path).and_then(serde_json::Value::as_f64).ok_or_else(none)
     };
-    let rate = match (args.rate, servers.first()) {
-        (Some(rate), _) => rate,
-        (None, Some(first)) => {
-            let report = load(&bin, first, &[&base[..], &times].concat())?;
-            us(&report, "/handshakes_per_second")? / 2.0
+    let rate = match args.rate {
+        Some(rate) => rate,
+        None => {
+            // One of its own, whose counts are no part of what is reported.
+            let full = start(&0)?;
+            us(&load(&bin, &full, &[&base[..], &times].concat())?, "/handshakes_per_second")? * args.share
         }
-        (None, None) => 0.0,
     };
+    let servers = args.waits.iter().map(start).collect::<Result<Vec<_>, _>>()?;
     let rate = format!("{rate:.0}");
     // The client is late now and then where cores are shared with others; latency counts from the due time all the same.
     let load_args = [&base[..], &times, &["--rate", &rate, "--max-lateness", "1s"]].concat();
@@ -84,6 +110,9 @@ fn run(args: &Args) -> Result<(), RunError> {
             measured[i].p99.push(us(&report, "/latency_us/total/p99")?);
         }
     }
+    for (m, server) in measured.iter_mut().zip(servers) {
+        m.stats = server.end()?;
+    }
     report(args, &rate, &measured);
     Ok(())
 }
@@ -91,7 +120,8 @@ fn run(args: &Args) -> Result<(), RunError> {
 fn report(args: &Args, rate: &str, measured: &[Measured]) {
     println!("full TLS 1.3 handshakes, X25519, ECDSA P-256, 2 tickets, {rate} a second by a Poisson process");
     println!("us, min / median / max of {} rounds of {} s each\n", args.rounds, args.seconds);
-    println!("{:<8} {:>24} {:>24} {:>24} {:>24}", "wait", "server CPU", "ratio", "p50", "p99");
+    let head = ("wait", "server CPU", "ratio", "p50", "p99", "together", "alone");
+    println!("{:<8} {:>20} {:>21} {:>18} {:>18} {:>8} {:>6}", head.0, head.1, head.2, head.3, head.4, head.5, head.6);
     let Some(first) = measured.first() else { return };
     for (wait, m) in args.waits.iter().zip(measured) {
         let ratios: Vec<f64> = m.cpu.iter().zip(&first.cpu).map(|(a, b)| a / b).collect();
@@ -100,6 +130,8 @@ fn report(args: &Args, rate: &str, measured: &[Measured]) {
         };
         let wait = format!("{wait} us");
         let (cpu, ratio) = (show(&m.cpu, 1), show(&ratios, 3));
-        println!("{wait:<8} {cpu:>24} {ratio:>24} {:>24} {:>24}", show(&m.p50, 0), show(&m.p99, 0));
+        let (together, alone) = (m.together(), 100.0 * m.alone());
+        let (p50, p99) = (show(&m.p50, 0), show(&m.p99, 0));
+        println!("{wait:<8} {cpu:>20} {ratio:>21} {p50:>18} {p99:>18} {together:>8.1} {alone:>4.0} %");
     }
 }
