@@ -220,6 +220,20 @@ fn a_ticket_does_not_cross_certificate_sets_of_a_fleet() {
 }
 
 #[test]
+fn a_handshake_gives_as_many_tickets_as_asked_for() {
+    let Some(openssl) = Peer::OpenSsl.installed() else { return };
+    for (args, tickets) in [(&[][..], 1), (&["--tickets", "3"], 3), (&["--tickets", "0"], 0)] {
+        let server = Server::start(&[&["--listen", "127.0.0.1:0"], args].concat());
+        let mut client = SClient::start(&openssl, server.addr(), &["-alpn", "http/1.1", "-tls1_3"]).established();
+        // They come before it.
+        client.facts();
+        let ended = client.end();
+        assert_eq!(ended.stdout.matches("New Session Ticket arrived").count(), tickets, "{ended}");
+        server.stop();
+    }
+}
+
+#[test]
 fn clients_are_told_the_lifetime() {
     let Some(openssl) = Peer::OpenSsl.installed() else { return };
     let scratch = Scratch::new();
