@@ -1,7 +1,7 @@
 //! Servers that work: the figures are those of the server.
 
-use std::io::Read;
-use std::process::Stdio;
+use std::io::{Read, Write};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -189,6 +189,34 @@ fn an_interrupt_ends_it_with_the_figures_so_far() {
     let json: serde_json::Value = serde_json::from_str(&stdout).unwrap();
     assert_eq!(json["ended"], "interrupted");
     assert!(json["handshakes"].as_u64().unwrap() > 0);
+}
+
+/// util-linux's `script` gives it a terminal.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_terminal_has_a_live_view_which_q_ends_with_the_figures_so_far() {
+    let server = Server::tls(H2);
+    let program = env!("CARGO_BIN_EXE_handfast-load");
+    let line = format!("stty rows 36 cols 100; exec '{program}' {} --duration 60s --warm-up 0s", server.target());
+    let mut command = Command::new("script");
+    command.args(["-qec", &line, "/dev/null"]).env("TERM", "xterm").stdin(Stdio::piped()).stdout(Stdio::piped());
+    let Ok(mut child) = command.spawn() else { return eprintln!("skipped: there is no `script`") };
+    let (mut keys, mut screen) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let (mut seen, mut bytes) = (Vec::new(), [0; 4096]);
+    let shows = |seen: &[u8], text: &str| String::from_utf8_lossy(seen).contains(text);
+    while !shows(&seen, "q or Ctrl-C ends the run") || server.completed() < 10 {
+        let n = screen.read(&mut bytes).unwrap();
+        assert!(n > 0, "it ended: {}", String::from_utf8_lossy(&seen));
+        seen.extend_from_slice(&bytes[..n]);
+    }
+    keys.write_all(b"q").unwrap();
+    screen.read_to_end(&mut seen).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let screen = String::from_utf8_lossy(&seen);
+    // The alternate screen comes, and goes before the result.
+    let (before, after) = screen.rsplit_once("\x1b[?1049l").expect("the screen given back");
+    assert!(before.contains("\x1b[?1049h") && before.contains("latency,"), "{screen}");
+    assert!(after.contains("handshakes/s") && after.contains("tls_handshake"), "{screen}");
 }
 
 #[test]
