@@ -599,6 +599,14 @@ mod tests {
     }
 
     #[test]
+    fn only_the_built_in_engine_is_connected_to_from_addresses_that_nobody_gave() {
+        let sources = |args: &[&str]| plan(args).unwrap().sources;
+        assert_eq!(sources(&[]), source::own());
+        assert_eq!(sources(&["--source", "127.0.0.1"]).len(), 1);
+        assert!(sources(&["127.0.0.1:1"]).is_empty());
+    }
+
+    #[test]
     fn the_opening_line_says_what_is_measured() {
         let line = plan(&["example.com:443", "--resume"]).unwrap().describe("192.0.2.1:443".parse().unwrap());
         for part in ["example.com:443 (192.0.2.1)", "64 connections", "ALPN h2,http/1.1", "not verified", "resuming"] {
