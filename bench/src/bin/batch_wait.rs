@@ -30,7 +30,7 @@ struct Args {
     #[arg(long)]
     rate: Option<f64>,
     /// The waits, in microseconds; the first is what the others are compared with
-    #[arg(long, value_delimiter = ',', default_value = "0,100,200,400")]
+    #[arg(long, value_delimiter = ',', default_value = "0,100,200,500,1000")]
     waits: Vec<u64>,
     /// Further options of the server, such as `--presign off`
     #[arg(last = true)]

@@ -27,7 +27,8 @@ impl Builder {
     /// computed together; zero, the default, is not at all, and a second the most. Nothing else waits meanwhile.
     ///
     /// It saves CPU time on a server that is not full, where few ClientHellos come in one turn, and makes handshakes
-    /// there take so much longer. A full server fills its batches by itself.
+    /// there take so much longer. A full server fills its batches by itself. Less than some 200 us saves nothing, as waiting
+    /// has a price of its own; `docs/ARCHITECTURE.md` has figures.
     pub fn batch_wait(self, wait: Duration) -> Self {
         Self { batch_wait: wait, ..self }
     }
