@@ -64,6 +64,18 @@ fn nginx_counts_the_same_handshakes_and_half_of_them_resumed() {
 }
 
 #[test]
+fn nginx_counts_the_same_handshakes_in_a_run_that_ends_by_time() {
+    let Some((nginx, lines)) = logging_nginx() else { return };
+    let target = nginx.tls.target();
+    let timed = ["--alpn", "none", "--then", "http", "--duration", "1s", "--warm-up", "300ms", "--connections", "16"];
+    let (figures, counted) = good_load(&[&[target.as_str()][..], &timed].concat());
+    let all = count_of(&figures, "/handshakes_all");
+    assert!(0 < counted && counted < all, "those of the warm-up are counted apart: {figures}");
+    until("its log", || lines(&nginx).len() as u64 >= all);
+    assert_eq!((lines(&nginx).len() as u64, count_of(&figures, "/unfinished")), (all, 0), "{figures}");
+}
+
+#[test]
 fn early_data_that_nginx_accepts_is_counted_timed_apart_and_answered() {
     let Some((nginx, lines)) = logging_nginx() else { return };
     let target = nginx.tls.target();
