@@ -130,7 +130,7 @@ impl EarlyDataCounts {
 #[serde(default)]
 #[non_exhaustive]
 pub struct BatchCounts {
-    /// Times that some were computed together.
+    /// Times that some were computed together, or one that was alone.
     pub agreements: u64,
     /// How many were. Divided by `agreements` it is the mean of lanes filled, of 8.
     pub lanes: u64,
@@ -138,14 +138,12 @@ pub struct BatchCounts {
     pub pool_refills: u64,
     /// Those that found nothing computed ahead.
     pub misses: u64,
-    /// Those left to aws-lc because too few came together.
-    pub scalar_fallbacks: u64,
 }
 
 impl BatchCounts {
     const fn of(counters: BatchCounters) -> Self {
-        let BatchCounters { batches, lanes, refills, misses, scalar, .. } = counters;
-        Self { agreements: batches, lanes, pool_refills: refills, misses, scalar_fallbacks: scalar }
+        let BatchCounters { batches, lanes, refills, misses, .. } = counters;
+        Self { agreements: batches, lanes, pool_refills: refills, misses }
     }
 }
 

@@ -81,12 +81,10 @@ fn write(out: &mut String, plan: &Plan, outcome: &Outcome) -> std::fmt::Result {
     writeln!(out, "\n  CPU per handshake   client {client}, server {server}")?;
     if let Some(batch) = record.batch {
         let mean = if batch.batches == 0 { 0.0 } else { batch.lanes as f64 / batch.batches as f64 };
-        let (lanes, scalar) = (grouped(batch.lanes), grouped(batch.scalar));
-        let (misses, refills) = (grouped(batch.misses), grouped(batch.refills));
+        let (lanes, misses, refills) = (grouped(batch.lanes), grouped(batch.misses), grouped(batch.refills));
         writeln!(
             out,
-            "  key exchanges       {lanes} computed together, {mean:.1} of 8 at a time; {scalar} alone, {misses} missed; \
-             {refills} refills"
+            "  key exchanges       {lanes} computed, {mean:.1} of 8 at a time; {misses} missed; {refills} refills"
         )?;
     }
     server_use(out, outcome)
