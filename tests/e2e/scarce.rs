@@ -37,7 +37,8 @@ fn ports_that_run_out_make_a_run_invalid_and_more_addresses_mend_it() {
         return;
     }
     let args = ["--count", "200", "--connections", "64", "--json", "--quiet"];
-    let ended = run(&mut load_after(&shell, SIXTEEN_PORTS, &args));
+    let one = [&args[..], &["--source", "127.0.0.1"]].concat();
+    let ended = run(&mut load_after(&shell, SIXTEEN_PORTS, &one));
     let short = figures(&ended);
     assert_eq!((ended.code(), &short["valid"]), (1, &json!(false)), "{ended}");
     assert!(short["errors"]["no_ports"].as_u64() > Some(0), "{short}");
