@@ -150,7 +150,7 @@ counters! {
     accepts_failed,
     /// Times that key exchanges were computed together; see [`Crypto`](crate::crypto::Crypto).
     batch_agreements,
-    /// Key exchanges that were computed together. Divided by `batch_agreements` it is the mean of lanes filled, of 8.
+    /// Key exchanges that were computed together; [`Metrics::batch_lanes_mean`] is the mean of lanes filled.
     batch_lanes,
     /// Times that eight ephemeral keys were made together.
     batch_pool_refills,
@@ -207,6 +207,13 @@ impl Metrics {
         self.early_sessions_evicted = evicted;
     }
 
+    /// How many lanes of eight a key exchange that was computed together with others filled on average; `None` when
+    /// nothing was.
+    #[must_use]
+    pub fn batch_lanes_mean(&self) -> Option<f64> {
+        (self.batch_agreements > 0).then(|| self.batch_lanes as f64 / self.batch_agreements as f64)
+    }
+
     /// Connections that did not become negotiated ones, by why.
     #[must_use]
     pub const fn refused(&self, class: RefusalClass) -> u64 {
@@ -242,6 +249,14 @@ impl fmt::Display for Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_mean_of_lanes_is_that_of_all_shards() {
+        let mut all = Metrics { batch_agreements: 1, batch_lanes: 8, ..Metrics::default() };
+        all.add(&Metrics { batch_agreements: 3, batch_lanes: 8, ..Metrics::default() });
+        assert_eq!(all.batch_lanes_mean(), Some(4.0));
+        assert_eq!(Metrics::default().batch_lanes_mean(), None);
+    }
 
     #[test]
     fn metrics_of_several_shards_add_up_and_name_their_refusals() {
