@@ -12,8 +12,8 @@ use handfast_bench::servers::{Certificate, RunError, Server, build, load};
 /// Server CPU per handshake: Handfast against a plain tokio-rustls acceptor
 ///
 /// Servers on core 0, the client on core 1; each round measures all, the first of them changing from round to round.
-/// In a closed loop a server that is quicker than the client idles between its events, and turns are less full; `burst` starts
-/// all connections of a round together, and so keeps the server's turns full whatever the client costs.
+/// In a closed loop a server that is quicker than the client idles between its events, and turns are less full; `burst`
+/// starts all connections of a round together, and so keeps the server's turns full whatever the client costs.
 #[derive(Debug, Parser)]
 struct Args {
     /// Rounds
@@ -31,7 +31,8 @@ struct Args {
     /// Whether it presigns: `on` or `off` [default: on with `--crypto batch`]
     #[arg(long, value_name = "SWITCH")]
     presign: Option<String>,
-    /// What the client computes with, for all servers: with `batch`, which `auto` is where the CPU can, it keeps them fuller
+    /// What the client computes with, for all servers: with `batch`, which is `auto` where the CPU can, it keeps them
+    /// fuller
     #[arg(long, default_value = "auto")]
     client_crypto: String,
     /// Measure nginx as well, which has to be installed

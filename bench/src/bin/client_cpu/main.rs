@@ -18,11 +18,12 @@ use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 /// Client CPU per full TLS 1.3 handshake: `handfast-load` against `openssl s_time -new`, and against the server
 ///
 /// The server is a plain tokio-rustls acceptor on core 0, which answers one client after the other. The clients run on
-/// core 1, one after the other in each round, and take turns in going first. X25519, ECDSA P-256, 2 tickets; nobody verifies the certificate.
+/// core 1, one after the other in each round, and take turns in going first. X25519, ECDSA P-256, 2 tickets; nobody
+/// verifies the certificate.
 ///
-/// With --shards N instead: `handfast-load` with N client threads, each on a core of its own, against N processes of it with
-/// one thread each on the same cores, in open loops of the same rate for each thread. What differs is what threads of one
-/// process share. And against one thread alone, with the same rate for it.
+/// With --shards N instead: `handfast-load` with N client threads, each on a core of its own, against N processes of it
+/// with one thread each on the same cores, in open loops of the same rate for each thread. What differs is what threads
+/// of one process share. And against one thread alone, with the same rate for it.
 #[derive(Debug, Parser)]
 struct Args {
     /// Rounds
