@@ -11,6 +11,7 @@
 //! This is the only module of the engine with `unsafe` code: for the instructions, and for memory that is locked.
 #![allow(unsafe_code, reason = "intrinsics of AVX-512, and memory that is locked and wiped on fork")]
 
+#[cfg_attr(not(feature = "client"), allow(dead_code, reason = "a part is for the client alone"))]
 mod client;
 #[cfg(all(test, target_arch = "x86_64"))]
 mod constant_time;
@@ -37,8 +38,11 @@ use rustls::crypto::CryptoProvider;
 
 use super::key_schedule::accelerated;
 pub use client::ClientKeys;
+#[cfg(feature = "client")]
 pub(crate) use client::{Met, pool};
-pub(crate) use groups::{x25519_answer, x25519_share};
+#[cfg(feature = "client")]
+pub(crate) use groups::x25519_answer;
+pub(crate) use groups::x25519_share;
 pub use kernels::Unavailable;
 use kernels::{Kernels, Presigning};
 use p256::{Nonce, Scalar};
