@@ -6,7 +6,7 @@
 //!
 //! Near a knee that is noisy itself, probes of one rate disagree, and no bisection gets closer than that. From the first
 //! contradiction on the search looks for the two rates around the noise instead: the highest that holds, and the lowest
-//! that misses ([`hunt`]).
+//! that misses.
 
 mod hunt;
 
