@@ -4,9 +4,6 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 use std::str::FromStr;
 
-/// What the built-in engine is connected to from: enough ports for its fastest.
-const OWN: [u8; 14] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14];
-
 /// Addresses in all. Each gives about 28,000 ports towards one target.
 const ADDRESSES_MAX: usize = 4096;
 
@@ -50,11 +47,11 @@ impl FromStr for Sources {
     }
 }
 
-/// The loopback addresses that the built-in engine is connected to from, 127.0.0.0/28; none on a system that has not all
-/// of them.
+/// The loopback addresses that the built-in engine is connected to from, 127.0.0.0/28, which have ports enough for its
+/// fastest; none on a system that has not all of them.
 #[must_use]
 pub fn own() -> Vec<IpAddr> {
-    let own = Sources(OWN.into_iter().map(|last| Ipv4Addr::new(127, 0, 0, last).into()).collect());
+    let own = Sources(hosts(Ipv4Addr::LOCALHOST.into(), 4, ADDRESSES_MAX).0);
     if own.foreign().is_none() { own.0 } else { Vec::new() }
 }
 
