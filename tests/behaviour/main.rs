@@ -2,7 +2,7 @@
 
 mod bad_input;
 mod batch;
-mod batch_wait;
+mod batch_turns;
 mod certificates;
 mod client_auth;
 mod compression;

@@ -150,7 +150,8 @@ impl Report {
         // The suite has an opinion of the whole, too.
         let fine =
             report.0.values().flatten().all(|word| ["OK", "NON-STRICT", "INFORMATIONAL"].contains(&word.as_str()));
-        assert_eq!(ended.code() == 0, fine, "{ended}");
+        // Its process has been seen to abort at its very end, with the report written: there is no opinion then.
+        assert!(ended.status.code().is_none_or(|code| (code == 0) == fine), "{ended}");
         report
     }
 

@@ -134,6 +134,13 @@ impl Prepare for Batched {
         }
     }
 
+    fn replenish_at(&self) -> Option<Instant64> {
+        match &self.state {
+            State::Idle(turn) => turn.renews_at(),
+            State::Installed(_) | State::Lost => None,
+        }
+    }
+
     fn forget(&mut self) {
         if let State::Idle(turn) = &mut self.state {
             turn.forget();
@@ -157,7 +164,9 @@ mod tests {
 
     fn batched() -> Option<Batched> {
         let batch = Batch::detect().ok()?;
-        Some(Batched::new(batch, &batch.provider(crate::crypto::provider())).unwrap())
+        let mut batched = Batched::new(batch, &batch.provider(crate::crypto::provider())).unwrap();
+        batched.replenish(Instant64::ZERO);
+        Some(batched)
     }
 
     fn group(group: NamedGroup) -> [u8; 2] {

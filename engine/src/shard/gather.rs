@@ -1,5 +1,6 @@
 //! The gather phase: what all ready connections received, side by side in one arena.
 
+use std::io;
 use std::mem;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -8,14 +9,15 @@ use std::rc::Rc;
 use super::Shard;
 use super::services::lock;
 use super::slots::{Conn, Slot};
+use crate::crypto::batch::AHEAD_MAX;
 use crate::error::Refusal;
 use crate::handshake::{Handshake, Offered};
 use crate::peer::PeerAddr;
 use crate::time::Instant64;
 use crate::transport::{Close, ConnId, Event, More, Recv, Transport};
 
-/// Connections in one batch.
-const BATCH_ITEMS_MAX: usize = 512;
+/// Connections in one batch: no more than agreements can be computed ahead for.
+const BATCH_ITEMS_MAX: usize = AHEAD_MAX;
 /// Received bytes in one batch, give or take one connection's budget.
 const BATCH_BYTES_MAX: usize = 1 << 20;
 
@@ -35,10 +37,11 @@ pub(super) struct Item {
 
 impl<T: Transport> Shard<T> {
     /// Gathers from all that is ready, in batches, each of which is prepared and advanced.
-    pub(super) fn gather(&mut self, events: &[Event], now: Instant64) {
+    pub(super) fn gather(&mut self, events: &[Event], now: Instant64) -> io::Result<()> {
         let again = mem::take(&mut self.again);
         for id in again {
             self.gather_one(id, now);
+            self.end_full_batch(now)?;
         }
         for event in events {
             if event.ready.accepted {
@@ -49,9 +52,20 @@ impl<T: Transport> Shard<T> {
             }
             if event.ready.readable {
                 self.gather_one(event.conn, now);
+                self.end_full_batch(now)?;
             }
         }
         self.advance_batch(now);
+        Ok(())
+    }
+
+    /// Advances a batch that takes no more, and makes ready for the next one of the turn.
+    fn end_full_batch(&mut self, now: Instant64) -> io::Result<()> {
+        if self.items.len() < BATCH_ITEMS_MAX && self.arena.len() < BATCH_BYTES_MAX {
+            return Ok(());
+        }
+        self.advance_batch(now);
+        self.flush(now)
     }
 
     fn open(&mut self, id: ConnId, now: Instant64) {
@@ -143,9 +157,6 @@ impl<T: Transport> Shard<T> {
             }
         }
         self.items.push(item);
-        if self.items.len() >= BATCH_ITEMS_MAX || self.arena.len() >= BATCH_BYTES_MAX {
-            self.advance_batch(now);
-        }
     }
 
     /// Offers what has come to its handshake.

@@ -171,8 +171,9 @@ where
 {
     /// A shard on this thread: it must be driven where it was made.
     #[must_use]
-    pub fn new(transport: T, config: ShardConfig) -> Self {
+    pub fn new(transport: T, mut config: ShardConfig) -> Self {
         let now = transport.now();
+        config.prepare.replenish(now);
         let services = Services::new(transport.waker(), now);
         let workers = config.workers.len();
         Self {
@@ -247,20 +248,26 @@ where
         let now = self.transport.now();
         self.services.expire(now, &mut self.wakers);
         self.take_mail(now);
-        self.gather(&events, now);
+        let gathered = self.gather(&events, now);
         events.clear();
         self.events = events;
-        polled?;
+        polled.and(gathered)?;
         self.expire(now);
         self.retry_hand_offs(now);
         self.run_workers(now);
         self.wake_mailboxes();
-        self.transport.flush()?;
-        self.prepare.replenish(now);
+        self.flush(now)?;
         self.counters.batch(self.prepare.counters());
         self.counters.turns.add(1);
         self.counters.transport(self.transport.counters());
         self.counters.sources_forgotten.set(self.admission.forgotten());
+        Ok(())
+    }
+
+    /// What was answered leaves; then what the next batch will want is made.
+    fn flush(&mut self, now: Instant64) -> io::Result<()> {
+        self.transport.flush()?;
+        self.prepare.replenish(now);
         Ok(())
     }
 
@@ -294,7 +301,8 @@ where
             return Some(Instant64::ZERO);
         }
         let retry = self.hand_off.is_waiting().then(|| self.transport.now() + mailbox::RETRY);
-        [until, retry, self.held.until(), self.timers.next_deadline(), self.services.next_deadline()]
+        let replenish = self.prepare.replenish_at();
+        [until, retry, replenish, self.held.until(), self.timers.next_deadline(), self.services.next_deadline()]
             .into_iter()
             .flatten()
             .min()

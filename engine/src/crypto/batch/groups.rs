@@ -29,8 +29,10 @@ pub(crate) fn x25519_share(group: NamedGroup, share: &[u8]) -> Option<&[u8; 32]>
     }
 }
 
-/// As [`x25519_share`], of a server's answer.
-pub(crate) fn x25519_answer(group: NamedGroup, share: &[u8]) -> Option<&[u8; 32]> {
+/// Which part of a server's key share for `group` is the one for X25519: all of X25519's, the end of X25519MLKEM768's
+/// (draft-ietf-tls-ecdhe-mlkem section 4), `None` of another group's or of one that is of the wrong length.
+#[must_use]
+pub fn x25519_answer(group: NamedGroup, share: &[u8]) -> Option<&[u8; 32]> {
     match group {
         NamedGroup::X25519 => share.try_into().ok(),
         NamedGroup::X25519MLKEM768 => share.get(CIPHERTEXT_LEN..)?.try_into().ok(),

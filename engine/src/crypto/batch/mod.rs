@@ -40,8 +40,7 @@ use super::key_schedule::accelerated;
 pub use client::ClientKeys;
 #[cfg(feature = "client")]
 pub(crate) use client::{Met, pool};
-#[cfg(feature = "client")]
-pub(crate) use groups::x25519_answer;
+pub use groups::x25519_answer;
 pub(crate) use groups::x25519_share;
 pub use kernels::Unavailable;
 use kernels::{Kernels, Presigning};
@@ -53,6 +52,9 @@ use zeroize::Zeroizing;
 
 /// Key exchanges that are computed together at most.
 pub(crate) const LANES: usize = lanes::LANES;
+
+/// Key exchanges of one batch of ClientHellos that are computed ahead at most.
+pub(crate) const AHEAD_MAX: usize = turn::STASH;
 
 /// Batched cryptography on this machine: the CPU has what it needs, and the kernels have passed their self-test.
 #[derive(Clone, Copy, Debug)]

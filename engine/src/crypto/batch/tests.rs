@@ -183,8 +183,20 @@ fn random_lanes_come_out_as_aws_lc_has_them() {
     }
 }
 
+/// With a full pool, as before a shard's first turn.
 fn turn_of(kernels: Kernels) -> Box<Turn> {
-    Box::new(Turn::new(kernels, None).unwrap())
+    let mut turn = Turn::new(kernels, None).unwrap();
+    turn.refill(Instant64::ZERO);
+    assert_eq!((turn.pooled(), turn.counters().refills), (POOLED, 32));
+    Box::new(turn)
+}
+
+/// Key pairs in a pool that was just filled.
+const POOLED: usize = 256;
+
+/// Seconds since the start.
+fn at(seconds: u64) -> Instant64 {
+    Instant64::from_nanos(seconds * 1_000_000_000)
 }
 
 #[test]
@@ -269,6 +281,26 @@ fn more_than_the_stash_holds_are_left_to_aws_lc() {
 }
 
 #[test]
+fn no_key_pair_is_made_while_answers_wait() {
+    let share = RFC_7748_ALICE.1;
+    let mut turn = Turn::new(Kernels::Portable, None).unwrap();
+    turn.agree(&[share; 8], Instant64::ZERO);
+    assert_eq!((turn.counters().refills, turn.counters().scalar), (0, 8));
+    turn.wipe();
+    turn.refill(Instant64::ZERO);
+    let made = turn.counters().refills;
+    // The most that one batch may take, and then what one more finds that comes before the pool is filled up.
+    turn.agree(&[share; 250], Instant64::ZERO);
+    turn.wipe();
+    turn.agree(&[share; 12], Instant64::ZERO);
+    turn.wipe();
+    let counters = turn.counters();
+    assert_eq!((counters.refills, counters.lanes, counters.scalar), (made, 256, 8 + 6));
+    turn.refill(Instant64::ZERO);
+    assert_eq!((turn.pooled(), turn.counters().refills), (POOLED, 2 * made));
+}
+
+#[test]
 fn nothing_is_found_after_the_turn_or_by_another_one() {
     let share = RFC_7748_ALICE.1;
     let mut turn = turn_of(Kernels::Portable);
@@ -286,35 +318,44 @@ fn nothing_is_found_after_the_turn_or_by_another_one() {
 }
 
 #[test]
-fn the_pool_is_used_once_and_does_not_grow_old() {
+fn a_pool_has_a_key_pair_for_each_of_the_most_agreements_once_it_is_filled() {
     let mut turn = turn_of(Kernels::Portable);
-    turn.refill(Instant64::from_nanos(1));
-    let made = turn.counters().refills;
-    assert_eq!(made, 8);
-    turn.agree(&[RFC_7748_ALICE.1; 8], Instant64::from_nanos(2));
-    assert_eq!(turn.counters().refills, made);
-    turn.refill(Instant64::from_nanos(3));
-    assert_eq!(turn.counters().refills, made + 1);
-    // A minute later all of them are made anew.
-    turn.refill(Instant64::from_nanos(61_000_000_000));
-    assert_eq!(turn.counters().refills, made + 9);
-    // Another one later for a turn, and for a client, that finds them too old: eight at a time.
-    turn.agree(&[RFC_7748_ALICE.1; 8], Instant64::from_nanos(122_000_000_000));
-    assert_eq!((turn.pooled(), turn.counters().refills), (0, made + 10));
-    turn.refill(Instant64::from_nanos(122_000_000_000));
-    assert_eq!((turn.pooled(), turn.counters().refills), (64, made + 18));
-    turn.take_pair(Instant64::from_nanos(183_000_000_000)).unwrap();
-    assert_eq!((turn.pooled(), turn.counters().refills), (7, made + 19));
+    for used in 1..=9 {
+        turn.agree(&[RFC_7748_ALICE.1; 9][..used], Instant64::ZERO);
+        turn.wipe();
+        turn.refill(Instant64::ZERO);
+        assert!((POOLED..POOLED + 8).contains(&turn.pooled()), "{}", turn.pooled());
+    }
+}
+
+#[test]
+fn the_pool_does_not_grow_old() {
+    let mut turn = turn_of(Kernels::Portable);
+    turn.refill(at(49));
+    assert_eq!((turn.counters().refills, turn.renews_at()), (32, Some(at(50))));
+    // In time for no turn to find it too old.
+    turn.refill(at(50));
+    assert_eq!((turn.counters().refills, turn.renews_at()), (64, Some(at(100))));
+    turn.agree(&[RFC_7748_ALICE.1; 8], at(109));
+    assert_eq!((turn.pooled(), turn.counters().lanes), (POOLED - 8, 8));
+    // And none uses one that is.
+    turn.agree(&[RFC_7748_ALICE.1; 8], at(110));
+    assert_eq!((turn.pooled(), turn.leftovers(), turn.counters().scalar), (0, 0, 8));
+    assert_eq!((turn.counters().refills, turn.renews_at()), (64, None));
+    turn.refill(at(110));
+    assert_eq!((turn.pooled(), turn.counters().refills), (POOLED, 96));
+    // A client, for whom nobody waits, has eight made.
+    turn.take_pair(at(170)).unwrap();
+    assert_eq!((turn.pooled(), turn.counters().refills), (7, 97));
 }
 
 #[test]
 fn what_was_used_or_is_over_is_wiped() {
     let share = RFC_7748_ALICE.1;
     let mut turn = turn_of(Kernels::Portable);
-    turn.refill(Instant64::ZERO);
-    assert_eq!((turn.pooled(), turn.leftovers()), (64, 0));
+    assert_eq!(turn.leftovers(), 0);
     turn.agree(&[share; 9], Instant64::ZERO);
-    assert_eq!((turn.pooled(), turn.leftovers()), (64 - 8, 0));
+    assert_eq!((turn.pooled(), turn.leftovers()), (POOLED - 8, 0));
     let installed = Installed::new(turn).unwrap();
     for _ in 0..2 {
         groups::X25519.start_and_complete(&share).unwrap();
@@ -359,8 +400,6 @@ fn a_forked_child_has_an_empty_pool_and_draws_keys_of_its_own() {
     use nix::unistd::{ForkResult, fork};
 
     let mut turn = turn_of(Kernels::Portable);
-    turn.refill(Instant64::ZERO);
-    assert_eq!(turn.pooled(), 64);
     let mut child = || match turn.pooled() {
         0 => turn.take_pair(Instant64::ZERO).map(|(_, public)| public),
         _ => None,
@@ -377,8 +416,8 @@ fn a_forked_child_has_an_empty_pool_and_draws_keys_of_its_own() {
             assert_eq!(waitpid(child, None), Ok(WaitStatus::Exited(child, 0)));
             let mut theirs = [0; 32];
             std::io::Read::read_exact(&mut read, &mut theirs).unwrap();
-            assert_eq!(turn.pooled(), 64);
-            for _ in 0..64 {
+            assert_eq!(turn.pooled(), POOLED);
+            for _ in 0..POOLED {
                 assert_ne!(turn.take_pair(Instant64::ZERO).unwrap().1, theirs);
             }
         }

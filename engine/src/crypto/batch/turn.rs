@@ -22,10 +22,11 @@ use super::signer::any_key;
 use super::x25519::Octets;
 use crate::time::Instant64;
 
-/// Key pairs that wait for a handshake.
-const POOL: usize = 64;
 /// Agreements that one batch computes ahead; what is beyond them is left to aws-lc.
-const STASH: usize = 256;
+pub(super) const STASH: usize = 256;
+/// Key pairs that wait for a handshake. A full pool, to which no eight can be added, has one for each agreement: none
+/// is made while an answer waits.
+const POOL: usize = STASH + LANES - 1;
 /// One is left to aws-lc: within a handshake the kernel for two, with one of its places empty, takes as long.
 const BREAK_EVEN: usize = 2;
 /// So many take the kernel for two. That for eight takes 37 us, whatever number of its lanes is used.
@@ -34,6 +35,8 @@ const TWO: usize = 2;
 const PRESIGN_MIN: usize = 3;
 /// How long a key pair may wait.
 const AGE_MAX: Duration = Duration::from_secs(60);
+/// When a pool is renewed, so that no turn finds one that is too old.
+const RENEWAL: Duration = Duration::from_secs(50);
 
 /// An ephemeral key pair (RFC 8446 section 7.4.2).
 #[derive(Clone, Copy)]
@@ -151,24 +154,25 @@ impl Turn {
         })
     }
 
-    /// Computes the shared secrets with `peers`, each with a key pair of its own.
+    /// Computes the shared secrets with `peers`, each with a key pair of its own out of the pool. What there is none for
+    /// is left to aws-lc: no pair is made while answers wait.
     pub(crate) fn agree(&mut self, peers: &[[u8; 32]], now: Instant64) {
-        self.drop_old(now);
-        let (ahead, beyond) = peers.split_at(peers.len().min(STASH - self.store.stash_len));
+        self.drop_older(AGE_MAX, now);
+        let most = self.store.pool_len.min(STASH - self.store.stash_len);
+        let (ahead, beyond) = peers.split_at(peers.len().min(most));
         self.left = beyond.len() as u64;
         for peers in ahead.chunks(LANES) {
-            if peers.len() < BREAK_EVEN || !self.agree_chunk(peers, now) {
+            if peers.len() < BREAK_EVEN {
                 self.left += peers.len() as u64;
+            } else {
+                self.agree_chunk(peers);
             }
         }
         self.counters.scalar += self.left;
     }
 
-    /// At most eight of them. Without randomness nothing is computed, and rustls finds out for itself.
-    fn agree_chunk(&mut self, peers: &[[u8; 32]], now: Instant64) -> bool {
-        if self.store.pool_len < peers.len() && !self.refill_once(now) {
-            return false;
-        }
+    /// At most eight of them, for which the pool has key pairs.
+    fn agree_chunk(&mut self, peers: &[[u8; 32]]) {
         let mut secrets = Zeroizing::new([[0; 32]; LANES]);
         let mut shares = [[0; 32]; LANES];
         let mut public = [[0; 32]; LANES];
@@ -183,12 +187,12 @@ impl Turn {
                 Agreement { peer: *peer, public: public[lane], secret: agreed[lane], taken: false };
             store.stash_len += 1;
         }
-        true
     }
 
-    /// Takes a key pair out of the pool, secret first.
+    /// Takes a key pair out of the pool, secret first. It is for clients, whom nobody waits for: where the pool is empty,
+    /// eight are made.
     pub(super) fn take_pair(&mut self, now: Instant64) -> Option<(Zeroizing<[u8; 32]>, [u8; 32])> {
-        self.drop_old(now);
+        self.drop_older(AGE_MAX, now);
         if self.store.pool_len == 0 && !self.refill_once(now) {
             return None;
         }
@@ -240,9 +244,9 @@ impl Turn {
         Some(nonce)
     }
 
-    /// Fills the pool up. It is not to be done while an answer waits.
+    /// Fills the pool up, and renews one that would soon be too old. It is not to be done while an answer waits.
     pub(crate) fn refill(&mut self, now: Instant64) {
-        self.drop_old(now);
+        self.drop_older(RENEWAL, now);
         while self.store.pool_len + LANES <= POOL && self.refill_once(now) {}
     }
 
@@ -265,8 +269,13 @@ impl Turn {
         true
     }
 
-    fn drop_old(&mut self, now: Instant64) {
-        if now.since(self.pool_since) > AGE_MAX {
+    /// When the pool is to be renewed by [`refill`](Self::refill).
+    pub(crate) fn renews_at(&self) -> Option<Instant64> {
+        (self.store.pool_len > 0).then(|| self.pool_since + RENEWAL)
+    }
+
+    fn drop_older(&mut self, age: Duration, now: Instant64) {
+        if now.since(self.pool_since) >= age {
             self.forget();
         }
     }

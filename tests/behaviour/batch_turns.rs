@@ -1,5 +1,8 @@
-//! ClientHellos that are held back for others, on the simulator's clock; and a prepare phase that panics.
+//! The turns of a shard that computes in batches, on the simulator's clock: when key pairs are made, ClientHellos that
+//! are held back for others, and a prepare phase that panics.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -175,17 +178,94 @@ fn clients_that_leave_while_they_wait_leave_nothing_behind() {
     world.until_empty();
 }
 
+/// Eights of key pairs that a full pool has.
+const FULL: u64 = 32;
+
 #[test]
-fn a_reload_makes_all_waiting_keys_anew() {
+fn the_pool_is_full_before_the_first_turn_and_anew_after_a_reload() {
     let made = make(&["localhost"]);
     let Some(mut world) = world(&made, Duration::ZERO) else { return };
     world.turn();
-    let filled = world.metrics().batch_pool_refills;
+    assert_eq!(world.metrics().batch_pool_refills, FULL);
     world.turn();
-    assert_eq!(world.metrics().batch_pool_refills, filled, "it was full");
+    assert_eq!(world.metrics().batch_pool_refills, FULL, "it was full");
     world.shard().reload(&reload(vec![("h2", made.set("default"), Destination::Close)]));
     world.turn();
-    assert_eq!((filled, world.metrics().batch_pool_refills), (8, 16));
+    assert_eq!(world.metrics().batch_pool_refills, 2 * FULL);
+}
+
+#[test]
+fn an_idle_shard_wakes_for_its_pool_and_for_nothing_else() {
+    let made = make(&["localhost"]);
+    let Some(mut world) = world(&made, Duration::ZERO) else { return };
+    world.pass(Duration::from_secs(49));
+    assert_eq!((world.metrics().turns, world.metrics().batch_pool_refills), (1, FULL));
+    world.pass(Duration::from_secs(2));
+    assert_eq!((world.metrics().turns, world.metrics().batch_pool_refills), (3, 2 * FULL));
+}
+
+/// Computes in batches, and writes down the phases, each with the eights of key pairs made by its end.
+struct Traced(Batched, Rc<RefCell<Vec<(&'static str, u64)>>>);
+
+impl Traced {
+    fn note(&self, phase: &'static str) {
+        self.1.borrow_mut().push((phase, self.0.counters().refills));
+    }
+}
+
+impl Prepare for Traced {
+    fn see(&mut self, hello: &ClientHelloView<'_>) {
+        self.0.see(hello);
+    }
+
+    fn prepare(&mut self, now: Instant64) {
+        self.0.prepare(now);
+        self.note("prepare");
+    }
+
+    fn finish(&mut self) {
+        self.0.finish();
+        self.note("finish");
+    }
+
+    fn replenish(&mut self, now: Instant64) {
+        self.0.replenish(now);
+        self.note("replenish");
+    }
+
+    fn counters(&self) -> BatchCounters {
+        self.0.counters()
+    }
+}
+
+#[test]
+fn however_many_hellos_come_at_once_key_pairs_are_made_between_their_batches() {
+    const CLIENTS: usize = 600;
+    let made = make(&["localhost"]);
+    let config = client(&made);
+    let Some(mut shard) = shard(&made, Duration::ZERO) else { return };
+    let batch = Batch::detect().expect("as before");
+    let provider = batch.provider(handfast::crypto::provider());
+    let trace = Rc::default();
+    shard.prepare = Box::new(Traced(Batched::new(batch, &provider).expect("memory"), Rc::clone(&trace)));
+    let mut world = SimWorld::new(shard);
+    let mut clients: Vec<_> = (0..CLIENTS).map(|_| Tls::new(world.connect(), &config, "localhost")).collect();
+    world.until("all are accepted", |world| world.shard().connections() == CLIENTS);
+    clients.iter_mut().for_each(Tls::pump);
+    trace.borrow_mut().clear();
+    let hellos = world.metrics().hello_turns;
+    world.until("all hellos are answered", |_| clients.iter_mut().all(is_answered));
+    let m = world.metrics();
+    assert_eq!((m.batch_lanes, m.batch_scalar_fallbacks, m.batch_misses), (CLIENTS as u64, 0, 0), "{m}");
+    assert_eq!((m.hello_turns - hellos, m.hellos_per_turn_max), (3, 256), "{m}");
+    let trace = trace.borrow();
+    let from = trace.iter().position(|(phase, _)| *phase == "prepare").expect("hellos");
+    let batches = &trace[from..from + 9];
+    assert!(batches.chunks(3).map(|batch| batch[0].0).eq(["prepare"; 3]), "{trace:?}");
+    for batch in batches.chunks(3) {
+        let [("prepare", before), ("finish", answered), ("replenish", after)] = batch else { panic!("{trace:?}") };
+        assert!(before == answered && answered < after, "{trace:?}");
+    }
 }
 
 /// Computes in batches, but for the first, which it does not get to the end of.
