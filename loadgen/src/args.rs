@@ -104,8 +104,8 @@ pub struct Args {
     pub groups: Vec<Group>,
 
     /// Make key shares ahead and compute key exchanges of several connections together, which costs less CPU: `batch`
-    /// where the CPU has AVX-512 IFMA, else nothing starts; `auto` if the CPU has it; `aws-lc` never. It is for X25519,
-    /// the first of --groups
+    /// where the CPU has AVX-512 IFMA, else nothing starts; `auto` if the CPU has it; `aws-lc` never. It is for X25519 and
+    /// the half of X25519MLKEM768 that is X25519, where one of them is the first of --groups
     #[arg(long, value_enum, value_name = "WHICH", default_value = "auto")]
     pub crypto: CryptoChoice,
 

@@ -361,14 +361,15 @@ impl Plan {
     }
 }
 
-/// What computes key exchanges together: nothing when the key share is of another group than X25519.
+/// What computes key exchanges together: nothing when the key share is neither X25519's nor X25519MLKEM768's.
 fn batch(args: &Args) -> Result<Option<Batch>, UsageError> {
     match args.crypto {
-        choice if args.groups.first() == Some(&Group::X25519) => {
+        choice if matches!(args.groups.first(), Some(Group::X25519 | Group::X25519Mlkem768)) => {
             Crypto::from(choice).resolve().map_err(UsageError::Crypto)
         }
         CryptoChoice::Batch => Err(UsageError::OptionMismatch(
-            "--crypto batch is for key shares of X25519: write x25519 first in --groups, or leave --crypto out",
+            "--crypto batch is for key shares of X25519: write x25519 or x25519mlkem768 first in --groups, or leave \
+             --crypto out",
         )),
         _ => Ok(None),
     }
@@ -595,7 +596,8 @@ mod tests {
         assert_eq!(crypto(&["--crypto", "aws-lc"]), "aws-lc");
         assert_eq!(crypto(&["--groups", "p256,x25519"]), "aws-lc");
         let able = Crypto::Auto.resolve().unwrap().is_some();
-        assert_eq!(crypto(&[]), if able { "batch" } else { "aws-lc" });
+        let together = if able { "batch" } else { "aws-lc" };
+        assert_eq!([crypto(&[]), crypto(&["--groups", "x25519mlkem768,p256"])], [together; 2]);
     }
 
     #[test]

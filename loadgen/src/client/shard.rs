@@ -6,11 +6,10 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use handfast::crypto::batch::ClientKeys;
+use handfast::crypto::batch::{ClientKeys, x25519_answer};
 use handfast::handshake::hello::server_key_share;
 use handfast::time::Instant64;
 use handfast::transport::{Close, ConnId, Event, More, Push, Ready, Recv, Transport};
-use rustls::NamedGroup;
 
 #[cfg(target_os = "linux")]
 use super::alarm::Alarm;
@@ -336,9 +335,9 @@ impl<T: Transport> Shard<T> {
         for item in &self.gathered {
             let Some(slot) = find(&self.by_conn, &self.slots, item.conn) else { continue };
             let Some(ours) = self.slots[slot].waits_with() else { continue };
-            if let Some((NamedGroup::X25519, theirs)) = server_key_share(&self.arena[item.bytes.clone()]) {
-                self.exchanges.extend(<[u8; 32]>::try_from(theirs).ok().map(|theirs| (ours, theirs)));
-            }
+            let answer = server_key_share(&self.arena[item.bytes.clone()]);
+            let theirs = answer.and_then(|(group, share)| x25519_answer(group, share));
+            self.exchanges.extend(theirs.map(|theirs| (ours, *theirs)));
         }
         keys.agree(&self.exchanges);
     }
