@@ -207,6 +207,40 @@ pub(crate) fn a_turn_reads_so_much_of_one_connection<W: World>() {
     assert!(world.metrics().read_budget_met >= 10, "{:?}", world.metrics());
 }
 
+pub(crate) fn a_sender_faster_than_its_budget_costs_one_look_a_turn<W: World>() {
+    const TURNS: usize = 200;
+    let read = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&read);
+    let (mut config, options) = serving(|p| {
+        p.serve(move |mut stream: Stream| {
+            let counted = Arc::clone(&counted);
+            async move {
+                while let Ok(bytes) = stream.received().await {
+                    counted.fetch_add(bytes.len(), Ordering::Relaxed);
+                    if bytes.is_empty() {
+                        break;
+                    }
+                }
+            }
+        })
+    });
+    config.limits.read_bytes_per_turn = 1000;
+    let mut world = W::new(config);
+    let mut client = handshake(&mut world, &options, 1);
+    // In each turn more comes, which is an event, and more is there than a turn reads.
+    for _ in 0..TURNS {
+        client.send(&[7; 1500]);
+        world.turn();
+    }
+    let sent = TURNS * 1500;
+    world.until("all of it is read", |_| read.load(Ordering::Relaxed) == sent);
+    assert!(world.metrics().read_budget_met >= TURNS as u64 / 2, "{:?}", world.metrics());
+    world.turn();
+    let turns = world.metrics().turns;
+    world.pass(Duration::from_millis(50));
+    assert!(world.metrics().turns - turns <= 3, "{:?}", world.metrics());
+}
+
 pub(crate) fn a_worker_that_does_not_read_is_not_read_for<W: World>() {
     let go = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&go);

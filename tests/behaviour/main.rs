@@ -125,6 +125,7 @@ behaviours! {
         addresses_of_one_prefix_are_one_source,
         a_full_shard_and_a_full_turn_leave_connections_waiting,
         a_turn_reads_so_much_of_one_connection,
+        a_sender_faster_than_its_budget_costs_one_look_a_turn,
         a_worker_that_does_not_read_is_not_read_for,
         a_worker_that_never_catches_up_costs_no_more_memory_with_time,
         a_reader_that_stopped_is_given_up,

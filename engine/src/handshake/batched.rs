@@ -26,6 +26,8 @@ pub struct Batched {
     counters: BatchCounters,
     /// How long a ClientHello may wait for others; zero is not at all.
     wait: Duration,
+    /// The pool is to be wiped.
+    forgetting: bool,
 }
 
 #[derive(Debug)]
@@ -52,6 +54,7 @@ impl Batched {
             signatures: 0,
             counters: BatchCounters::default(),
             wait: Duration::ZERO,
+            forgetting: false,
         })
     }
 
@@ -129,6 +132,9 @@ impl Prepare for Batched {
 
     fn replenish(&mut self, now: Instant64) {
         if let State::Idle(turn) = &mut self.state {
+            if mem::take(&mut self.forgetting) {
+                turn.forget();
+            }
             turn.refill(now);
             self.counters = turn.counters();
         }
@@ -142,9 +148,8 @@ impl Prepare for Batched {
     }
 
     fn forget(&mut self) {
-        if let State::Idle(turn) = &mut self.state {
-            turn.forget();
-        }
+        // The hellos of this turn are still answered from it: a pool is filled up only after answers have left.
+        self.forgetting = true;
     }
 
     fn counters(&self) -> BatchCounters {

@@ -10,7 +10,7 @@ use crate::time::Instant64;
 ///
 /// rustls calls key exchange and signer synchronously, so whatever is to be computed in a batch must be ready
 /// before the first call. The shard shows every complete ClientHello of a batch, then advances its connections. A
-/// turn is one batch, unless more than 256 connections or 1 MiB are gathered in it; then these come again for each.
+/// turn has one batch, of 256 connections or 1 MiB at most.
 pub trait Prepare {
     /// Shows one complete ClientHello of this batch.
     fn see(&mut self, hello: &ClientHelloView<'_>);
@@ -35,8 +35,8 @@ pub trait Prepare {
         false
     }
 
-    /// The batch's answers have left: what will be of use later can be computed now, and delays none of them. It comes
-    /// after each batch, at the end of each turn, and before the first.
+    /// The turn's answers have left: what will be of use later can be computed now, and delays none of them. It comes at
+    /// the end of each turn, and before the first.
     fn replenish(&mut self, now: Instant64) {
         let _ = now;
     }
@@ -46,7 +46,7 @@ pub trait Prepare {
         None
     }
 
-    /// The configurations of the shard are replaced: secrets that wait are wiped.
+    /// The configurations of the shard are replaced: secrets that wait are wiped at the end of the turn.
     fn forget(&mut self) {}
 
     /// What was counted since the start.

@@ -278,7 +278,7 @@ impl<T: Transport> Shard<T> {
         self.set_timer(id, &mut slot, now + wait);
         self.slots.put(id, slot);
         // It may have said goodbye with bytes still unread, and those give no further event.
-        self.again.push(id);
+        self.look_again(id);
     }
 
     /// Sends `self.out`; what the transport does not take is kept in order. Either way `self.out` is empty then, as

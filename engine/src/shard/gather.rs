@@ -1,12 +1,11 @@
 //! The gather phase: what all ready connections received, side by side in one arena.
 
-use std::io;
-use std::mem;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 use super::Shard;
+use super::queue::Look;
 use super::services::lock;
 use super::slots::{Conn, Slot};
 use crate::crypto::batch::AHEAD_MAX;
@@ -36,36 +35,41 @@ pub(super) struct Item {
 }
 
 impl<T: Transport> Shard<T> {
-    /// Gathers from all that is ready, in batches, each of which is prepared and advanced.
-    pub(super) fn gather(&mut self, events: &[Event], now: Instant64) -> io::Result<()> {
-        let again = mem::take(&mut self.again);
-        for id in again {
-            self.gather_one(id, now);
-            self.end_full_batch(now)?;
-        }
-        for event in events {
-            if event.ready.accepted {
-                self.open(event.conn, now);
-            }
-            if event.ready.writable {
-                self.writable(event.conn, now);
-            }
-            if event.ready.readable {
-                self.gather_one(event.conn, now);
-                self.end_full_batch(now)?;
+    /// Gathers one batch from what is ready, then prepares and advances it. The rest is for the next turn.
+    pub(super) fn gather(&mut self, now: Instant64) {
+        while self.items.len() < BATCH_ITEMS_MAX && self.arena.len() < BATCH_BYTES_MAX {
+            match self.queue.next() {
+                None => break,
+                Some(Look::Again(id)) => {
+                    if let Some(slot) = self.slots.get_mut(id) {
+                        slot.again = false;
+                    }
+                    self.gather_one(id, now);
+                }
+                Some(Look::Event(event)) => self.gather_event(event, now),
             }
         }
         self.advance_batch(now);
-        Ok(())
     }
 
-    /// Advances a batch that takes no more, and makes ready for the next one of the turn.
-    fn end_full_batch(&mut self, now: Instant64) -> io::Result<()> {
-        if self.items.len() < BATCH_ITEMS_MAX && self.arena.len() < BATCH_BYTES_MAX {
-            return Ok(());
+    fn gather_event(&mut self, Event { conn, ready }: Event, now: Instant64) {
+        if ready.accepted {
+            self.open(conn, now);
         }
-        self.advance_batch(now);
-        self.flush(now)
+        if ready.writable {
+            self.writable(conn, now);
+        }
+        // One that is to be looked at again has had its budget.
+        if ready.readable && self.slots.get(conn).is_some_and(|slot| !slot.again) {
+            self.gather_one(conn, now);
+        }
+    }
+
+    /// Has a connection looked at again, whether or not there is an event for it.
+    pub(super) fn look_again(&mut self, id: ConnId) {
+        if let Some(slot) = self.slots.get_mut(id) {
+            self.queue.again(id, &mut slot.again);
+        }
     }
 
     fn open(&mut self, id: ConnId, now: Instant64) {
@@ -127,7 +131,7 @@ impl<T: Transport> Shard<T> {
         if slot.gathered {
             // What it received is in the batch already; the rest comes after it.
             if !self.held.read_later(id) {
-                self.again.push(id);
+                self.look_again(id);
             }
             return;
         }
@@ -197,7 +201,9 @@ impl<T: Transport> Shard<T> {
                         }
                         More::Maybe if budget == 0 => {
                             self.counters.read_budget_met.add(1);
-                            self.again.push(id);
+                            if let Some(slot) = self.slots.get_mut(id) {
+                                self.queue.again(id, &mut slot.again);
+                            }
                             break;
                         }
                         More::Maybe => {}
@@ -229,7 +235,7 @@ impl<T: Transport> Shard<T> {
                 Ok(Recv::Data(n, More::Maybe)) => {
                     budget = budget.saturating_sub(n);
                     if budget == 0 {
-                        return self.again.push(id);
+                        return self.look_again(id);
                     }
                 }
             }

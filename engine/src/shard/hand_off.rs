@@ -78,7 +78,9 @@ impl<T: Transport> Shard<T> {
             let Destination::Worker(worker) = &leaving.destination else {
                 return self.refused(id, slot, &Refusal::WorkerGone, now);
             };
-            return self.start_worker(id, slot, *leaving.finished, &**worker, now);
+            self.start_worker(id, slot, *leaving.finished, &**worker, now);
+            // While it waited for room nobody looked at what it received.
+            return self.look_again(id);
         };
         self.cancel_timer(&mut slot);
         let Leaving { finished, destination, since } = leaving;
@@ -95,6 +97,7 @@ impl<T: Transport> Shard<T> {
             // Another shard was faster: the socket comes back under a new name.
             Err(Undelivered::Full(n)) => match self.transport.adopt(n.socket) {
                 Ok(id) => {
+                    slot.again = false;
                     let leaving = Leaving { finished: Box::new(n.finished), destination, since };
                     self.wait_for_room(id, slot, leaving, now);
                 }

@@ -96,7 +96,9 @@ impl<T: Transport> Shard<T> {
             item
         };
         self.items.splice(0..0, self.held.items.drain(..).map(moved));
-        self.again.append(&mut self.held.again);
+        for id in mem::take(&mut self.held.again) {
+            self.look_again(id);
+        }
         self.held.until = None;
     }
 }

@@ -13,6 +13,7 @@ mod hand_off;
 mod held;
 mod local;
 mod mailbox;
+mod queue;
 mod reload;
 #[cfg_attr(not(any(feature = "h1", feature = "h2")), allow(dead_code, reason = "the HTTP workers use the rest"))]
 mod services;
@@ -42,8 +43,9 @@ use crate::handshake::{Live, Prepare, Unprepared};
 use crate::limits::Limits;
 use crate::metrics::Counters;
 use crate::time::Instant64;
-use crate::transport::{Close, ConnId, Event, Transport, Wake};
+use crate::transport::{Close, ConnId, Transport, Wake};
 use gather::Item;
+use queue::Queue;
 use reload::{Ending, Serving};
 use slots::{Conn, Slot, Slots};
 use timers::Wheel;
@@ -145,12 +147,10 @@ pub struct Shard<T: Transport> {
     draining_until: Option<Instant64>,
     hand_off: hand_off::HandOff,
     held: held::Held,
-    /// Connections that may have more to read than their budget for a turn allowed.
-    again: Vec<ConnId>,
+    queue: Queue,
     /// Futures that the budget of a turn left over.
     batch: services::Batch,
     // What follows lends its memory from turn to turn.
-    events: Vec<Event>,
     items: Vec<Item>,
     arena: Vec<u8>,
     out: Vec<u8>,
@@ -191,9 +191,8 @@ where
             draining_until: None,
             hand_off: hand_off::HandOff::new(workers),
             held: held::Held::default(),
-            again: Vec::new(),
+            queue: Queue::default(),
             batch: services::Batch::new(),
-            events: Vec::new(),
             items: Vec::new(),
             arena: Vec::new(),
             out: Vec::new(),
@@ -216,7 +215,7 @@ where
                 self.start_drain();
             }
             if let Some(until) = self.draining_until {
-                if self.slots.len() == 0 && self.mail.is_none() {
+                if self.slots.len() == 0 && self.queue.is_done() && self.mail.is_none() {
                     break;
                 }
                 if self.transport.now() >= until {
@@ -229,7 +228,8 @@ where
         Ok(())
     }
 
-    /// One pass: waits until something is ready or `until` is reached, and deals with it.
+    /// One pass: waits until something is ready or `until` is reached, and deals with it; what is more than a batch of it
+    /// is left for the next passes, which do not wait.
     ///
     /// # Errors
     /// The transport as a whole failed.
@@ -238,9 +238,12 @@ where
     }
 
     fn turn_under(&mut self, control: Option<&Control>, until: Option<Instant64>) -> io::Result<()> {
-        let deadline = self.next_deadline(until);
-        let mut events = mem::take(&mut self.events);
-        let polled = self.transport.poll(deadline, &mut events);
+        let polled = if self.queue.is_done() {
+            let deadline = self.next_deadline(until);
+            self.transport.poll(deadline, self.queue.restart())
+        } else {
+            Ok(())
+        };
         // After the poll: who connects once a reload was asked for is accepted later than that, and served by it.
         if let Some(reload) = control.and_then(Control::take_reload) {
             self.reload(&reload);
@@ -248,26 +251,18 @@ where
         let now = self.transport.now();
         self.services.expire(now, &mut self.wakers);
         self.take_mail(now);
-        let gathered = self.gather(&events, now);
-        events.clear();
-        self.events = events;
-        polled.and(gathered)?;
+        self.gather(now);
+        polled?;
         self.expire(now);
         self.retry_hand_offs(now);
         self.run_workers(now);
         self.wake_mailboxes();
-        self.flush(now)?;
+        self.transport.flush()?;
+        self.prepare.replenish(now);
         self.counters.batch(self.prepare.counters());
         self.counters.turns.add(1);
         self.counters.transport(self.transport.counters());
         self.counters.sources_forgotten.set(self.admission.forgotten());
-        Ok(())
-    }
-
-    /// What was answered leaves; then what the next batch will want is made.
-    fn flush(&mut self, now: Instant64) -> io::Result<()> {
-        self.transport.flush()?;
-        self.prepare.replenish(now);
         Ok(())
     }
 
@@ -296,7 +291,10 @@ where
     }
 
     fn next_deadline(&self, until: Option<Instant64>) -> Option<Instant64> {
-        if !self.again.is_empty() || !self.batch.is_empty() || !self.services.is_idle() || self.hand_off.has_mail_left()
+        if self.queue.is_pressing()
+            || !self.batch.is_empty()
+            || !self.services.is_idle()
+            || self.hand_off.has_mail_left()
         {
             return Some(Instant64::ZERO);
         }

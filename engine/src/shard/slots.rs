@@ -86,13 +86,15 @@ pub(super) struct Slot {
     pub(super) ended: bool,
     /// It is in the batch that is being gathered.
     pub(super) gathered: bool,
+    /// It will be looked at again without an event.
+    pub(super) again: bool,
     /// Its place among the connections that were accepted here; one that was taken in has none.
     pub(super) seat: Option<Seat>,
 }
 
 impl Slot {
     pub(super) fn new(conn: Conn) -> Self {
-        Self { conn, unsent: Buffer::default(), timer: None, ended: false, gathered: false, seat: None }
+        Self { conn, unsent: Buffer::default(), timer: None, ended: false, gathered: false, again: false, seat: None }
     }
 
     /// The connection is no longer in its handshake.

@@ -173,7 +173,7 @@ impl<T: Transport> Shard<T> {
             let room = slot.unsent.len() < self.limits.stream_write_bytes;
             let (asked, result) = encrypt(streaming, room, &mut self.out);
             if asked.resume {
-                self.again.push(id);
+                self.queue.again(id, &mut slot.again);
             }
             self.counters.stream_writes_paused.add(u64::from(asked.waited));
             if result.is_err() || asked.left == Some(Left::Panicked) {

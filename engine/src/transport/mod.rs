@@ -122,7 +122,8 @@ pub trait Transport: Sized {
     fn now(&self) -> Instant64;
 
     /// Waits until something is ready or `deadline` is reached (`None`: for ever), then appends one event for
-    /// each connection concerned. Accepts new connections, as many as its limit for a turn allows.
+    /// each connection concerned. Accepts new connections, as many as its limit for a turn allows. The caller may take
+    /// several turns for the events, each of which ends with [`flush`](Self::flush), before it polls again.
     ///
     /// # Errors
     /// Only what makes the transport unusable as a whole.
