@@ -1,17 +1,21 @@
 //! Key exchanges that are computed together, and those that cannot be.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use handfast::crypto::batch::Batch;
 use handfast::crypto::provider_with;
-use handfast::handshake::Batched;
+use handfast::handshake::{Batched, TlsVersions};
 use handfast::rustls::crypto::aws_lc_rs::kx_group::{SECP256R1, X25519, X25519MLKEM768};
 use handfast::rustls::crypto::{CryptoProvider, SupportedKxGroup};
-use handfast::rustls::{HandshakeKind, NamedGroup, version};
+use handfast::rustls::{AlertDescription, HandshakeKind, NamedGroup, version};
+use handfast::selection::{Policy, Selection};
 use handfast::shard::ShardConfig;
 use handfast_tests::certificates::{Made, make};
 use handfast_tests::client::{Options, Tls};
 use handfast_tests::world::{Peer, World};
 
-use crate::setup::{one_protocol_of, one_protocol_with, with_provider};
+use crate::setup::{one_protocol_by, one_protocol_of, one_protocol_with, with_provider};
 
 const CLIENTS: u64 = 5;
 
@@ -115,6 +119,54 @@ pub(crate) fn nothing_is_computed_for_another_group_another_version_or_a_retry<W
         let m = world.metrics();
         assert_eq!((m.handshakes_full, m.batch_lanes, m.batch_scalar_fallbacks), (CLIENTS, 0, 0), "{m}");
     }
+}
+
+/// Clients whose ClientHellos come together, and what becomes of each.
+fn together<W: World>(world: &mut W, options: &Options) -> Vec<bool> {
+    let config = options.config();
+    let mut clients: Vec<_> = (0..CLIENTS).map(|_| Tls::new(world.connect(), &config, "localhost")).collect();
+    clients.iter_mut().for_each(Tls::pump);
+    let done = clients.iter_mut().map(|client| client.handshake(world).is_ok()).collect();
+    clients.iter_mut().for_each(Tls::close);
+    world.until_empty();
+    done
+}
+
+pub(crate) fn nothing_is_computed_where_another_version_or_a_refusal_is_foreseen<W: World>() {
+    let made = make(&["localhost"]);
+    let Ok(batch) = Batch::detect() else { return };
+    let provider = batch.provider(handfast::crypto::provider());
+    let world = |versions, policy: Policy| {
+        let mut config = one_protocol_by(&made, versions, policy, provider.clone());
+        config.prepare = Box::new(Batched::new(batch, &provider).expect("memory"));
+        W::new(config)
+    };
+    let computed = |m: &handfast::metrics::Metrics| (m.batch_lanes, m.batch_scalar_fallbacks, m.batch_misses);
+    let mut options = clients(&made, &[X25519]);
+
+    let mut old = world(TlsVersions::Tls12, Policy::default());
+    assert!(together(&mut old, &options).iter().all(|done| *done));
+    assert_eq!((old.metrics().handshakes_full, computed(&old.metrics())), (CLIENTS, (0, 0, 0)));
+
+    options.alpn = vec!["of-nobody"];
+    let mut strange = world(TlsVersions::default(), Policy::default());
+    assert!(together(&mut strange, &options).iter().all(|done| !*done));
+    assert_eq!(computed(&strange.metrics()), (0, 0, 0));
+
+    // A callback is asked once for each hello, and its refusals count too.
+    options.alpn = vec!["h2"];
+    let asked = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&asked);
+    let policy = Policy::callback(move |_| match count.fetch_add(1, Ordering::Relaxed) % 2 {
+        0 => Selection::Refuse(AlertDescription::AccessDenied),
+        _ => Selection::Table,
+    });
+    let mut world = world(TlsVersions::default(), policy);
+    let done = together(&mut world, &options);
+    let done = done.iter().filter(|done| **done).count() as u64;
+    let m = world.metrics();
+    assert_eq!((asked.load(Ordering::Relaxed), done, m.handshakes_full), (CLIENTS, CLIENTS / 2, CLIENTS / 2), "{m}");
+    assert_eq!((m.batch_lanes + m.batch_scalar_fallbacks, m.batch_misses), (CLIENTS / 2, 0), "{m}");
 }
 
 pub(crate) fn hellos_in_pieces_are_answered_from_a_batch<W: World>() {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use handfast::crypto::batch::{Batch, BatchCounters};
 use handfast::handshake::hello::ClientHelloView;
-use handfast::handshake::{Batched, Prepare, Sources};
+use handfast::handshake::{Batched, Foreseen, Prepare, Sources};
 use handfast::rustls::ClientConfig;
 use handfast::rustls::crypto::aws_lc_rs::kx_group::{SECP256R1, X25519};
 use handfast::shard::{Destination, ShardConfig};
@@ -214,8 +214,8 @@ impl Traced {
 }
 
 impl Prepare for Traced {
-    fn see(&mut self, hello: &ClientHelloView<'_>) {
-        self.0.see(hello);
+    fn see(&mut self, hello: &ClientHelloView<'_>, foreseen: &Foreseen<'_>) {
+        self.0.see(hello, foreseen);
     }
 
     fn prepare(&mut self, now: Instant64) {
@@ -272,8 +272,8 @@ fn however_many_hellos_come_at_once_key_pairs_are_made_between_their_batches() {
 struct Clumsy(Batched, bool);
 
 impl Prepare for Clumsy {
-    fn see(&mut self, hello: &ClientHelloView<'_>) {
-        self.0.see(hello);
+    fn see(&mut self, hello: &ClientHelloView<'_>, foreseen: &Foreseen<'_>) {
+        self.0.see(hello, foreseen);
     }
 
     fn prepare(&mut self, now: Instant64) {

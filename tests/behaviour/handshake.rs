@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use handfast::error::RefusalClass;
 use handfast::handshake::hello::ClientHelloView;
-use handfast::handshake::{Prepare, Unprepared};
+use handfast::handshake::{Foreseen, Prepare, Unprepared};
 use handfast::rustls::{AlertDescription, Error, NamedGroup, ProtocolVersion, version};
 use handfast::selection::{Policy, Selection, WithoutAlpn};
 use handfast::shard::Destination;
@@ -196,10 +196,10 @@ struct Spy {
 }
 
 impl Prepare for Spy {
-    fn see(&mut self, hello: &ClientHelloView<'_>) {
-        assert!(hello.key_share(NamedGroup::X25519).is_some());
+    fn see(&mut self, hello: &ClientHelloView<'_>, foreseen: &Foreseen<'_>) {
+        assert!(hello.key_share(NamedGroup::X25519).is_some() && foreseen.is_tls13(hello));
         self.seen += 1;
-        self.inner.see(hello);
+        self.inner.see(hello, foreseen);
     }
 
     fn prepare(&mut self, now: Instant64) {

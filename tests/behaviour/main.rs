@@ -47,6 +47,7 @@ behaviours! {
         signatures_of_one_turn_are_prepared_together,
         resumed_handshakes_are_computed_together_too,
         nothing_is_computed_for_another_group_another_version_or_a_retry,
+        nothing_is_computed_where_another_version_or_a_refusal_is_foreseen,
         hellos_in_pieces_are_answered_from_a_batch,
         one_client_at_a_time_is_left_to_aws_lc,
         a_client_of_a_plain_provider_needs_no_batch;

@@ -7,7 +7,7 @@ use handfast::Limits;
 use handfast::Protocol;
 use handfast::handshake::{Blueprint, ProtocolTls, Sources, TlsVersions};
 use handfast::identity::CertificateSet;
-use handfast::selection::{Table, TableBuilder};
+use handfast::selection::{Policy, Table, TableBuilder};
 use handfast::shard::{Destination, Reload, ShardConfig};
 use handfast_tests::certificates::{Made, make};
 use handfast_tests::client::Options;
@@ -91,7 +91,16 @@ fn one_protocol(made: &Made, versions: TlsVersions, sources: &Sources) -> ShardC
 }
 
 fn one_protocol_over(set: Arc<CertificateSet>, versions: TlsVersions, sources: &Sources) -> ShardConfig {
-    let table = Table::builder().protocol("h2").build().expect("a table");
+    one_protocol_under(Policy::default(), set, versions, sources)
+}
+
+fn one_protocol_under(
+    policy: Policy,
+    set: Arc<CertificateSet>,
+    versions: TlsVersions,
+    sources: &Sources,
+) -> ShardConfig {
+    let table = Table::builder().protocol("h2").policy(policy).build().expect("a table");
     let mut tls = ProtocolTls::new(*b"h2", set);
     tls.versions = versions;
     let blueprint = Blueprint::new(table, &[tls], sources).expect("configurations");
@@ -110,6 +119,18 @@ pub(crate) fn with_provider(made: &Made, provider: handfast::rustls::crypto::Cry
     let mut sources = Sources::default();
     sources.provider = Arc::new(provider);
     one_protocol(made, TlsVersions::Tls13, &sources)
+}
+
+/// `h2` with these versions and this cryptography, if `policy` chooses it.
+pub(crate) fn one_protocol_by(
+    made: &Made,
+    versions: TlsVersions,
+    policy: Policy,
+    provider: handfast::rustls::crypto::CryptoProvider,
+) -> ShardConfig {
+    let mut sources = Sources::default();
+    sources.provider = Arc::new(provider);
+    one_protocol_under(policy, made.set("default"), versions, &sources)
 }
 
 /// `h2` with these certificates, this cryptography and every version.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use rustls::crypto::CryptoProvider;
 use rustls::{NamedGroup, ProtocolVersion, SignatureScheme};
 
+use super::foreseen::{Foreseen, meets_in_tls13};
 use super::hello::ClientHelloView;
 use super::prepare::Prepare;
 use crate::crypto::batch::{Batch, BatchCounters, Installed, LANES, Turn, x25519_share};
@@ -17,11 +18,12 @@ use crate::time::Instant64;
 #[derive(Debug)]
 pub struct Batched {
     state: State,
-    /// The groups that a configuration may choose in TLS 1.3.
-    groups: Box<[NamedGroup]>,
+    /// What [`gains`](Prepare::gains) is asked about before a protocol is chosen.
+    provider: CryptoProvider,
+    presigns: bool,
     /// The X25519 shares of the ClientHellos that were shown.
     shares: Vec<[u8; 32]>,
-    /// How many of them will be answered with a signature that may be an ECDSA one.
+    /// How many ClientHellos will be answered with a signature that nonces are drawn for.
     signatures: usize,
     counters: BatchCounters,
     /// How long a ClientHello may wait for others; zero is not at all.
@@ -41,15 +43,15 @@ enum State {
 }
 
 impl Batched {
-    /// For one shard whose configurations use `provider`.
+    /// For one shard, most of whose configurations use `provider`.
     ///
     /// # Errors
     /// The system gives no memory for the secrets.
     pub fn new(batch: Batch, provider: &CryptoProvider) -> io::Result<Self> {
-        let usable = provider.kx_groups.iter().filter(|g| g.usable_for_version(ProtocolVersion::TLSv1_3));
         Ok(Self {
             state: State::Idle(Box::new(batch.turn()?)),
-            groups: usable.map(|g| g.name()).collect(),
+            presigns: batch.presigns(),
+            provider: provider.clone(),
             shares: Vec::new(),
             signatures: 0,
             counters: BatchCounters::default(),
@@ -64,24 +66,38 @@ impl Batched {
         Self { wait, ..self }
     }
 
-    /// The share that rustls will answer, if it is one for X25519: it takes the client's first group that it knows,
-    /// and asks again (HelloRetryRequest) when the client has sent no share of it.
+    /// The share that rustls will answer with `provider` in TLS 1.3, if it is one for X25519.
     #[must_use]
-    pub fn share(&self, hello: &ClientHelloView<'_>) -> Option<[u8; 32]> {
-        if !hello.offers(ProtocolVersion::TLSv1_3) {
+    pub fn share(hello: &ClientHelloView<'_>, provider: &CryptoProvider) -> Option<[u8; 32]> {
+        if !meets_in_tls13(hello, provider) {
             return None;
         }
-        let group = hello.groups().find(|group| self.groups.contains(group))?;
-        x25519_share(group, hello.key_share(group)?).copied()
+        let (group, share) = answered(hello, provider)?;
+        x25519_share(group, share).copied()
     }
 }
 
+/// The key share that rustls will answer in TLS 1.3: it takes the client's first group that it knows, and asks again
+/// (HelloRetryRequest) when the client has sent no share of it.
+fn answered<'a>(hello: &ClientHelloView<'a>, provider: &CryptoProvider) -> Option<(NamedGroup, &'a [u8])> {
+    let known = |group: &&NamedGroup| {
+        let mut usable = provider.kx_groups.iter().filter(|g| g.usable_for_version(ProtocolVersion::TLSv1_3));
+        usable.any(|g| g.name() == **group)
+    };
+    let group = hello.groups().find(|group| known(&group))?;
+    Some((group, hello.key_share(group)?))
+}
+
 impl Prepare for Batched {
-    fn see(&mut self, hello: &ClientHelloView<'_>) {
-        self.shares.extend(self.share(hello));
-        let signs = hello.offers(ProtocolVersion::TLSv1_3)
-            && !hello.has_psk()
-            && hello.signature_schemes().any(|scheme| scheme == SignatureScheme::ECDSA_NISTP256_SHA256);
+    fn see(&mut self, hello: &ClientHelloView<'_>, foreseen: &Foreseen<'_>) {
+        if !foreseen.is_tls13(hello) {
+            return;
+        }
+        // Without a share for it rustls asks for one, and signs later.
+        let Some((group, share)) = answered(hello, foreseen.provider()) else { return };
+        self.shares.extend(x25519_share(group, share).copied());
+        let signs =
+            self.presigns && !hello.has_psk() && foreseen.may_sign_with(hello, SignatureScheme::ECDSA_NISTP256_SHA256);
         self.signatures += usize::from(signs);
     }
 
@@ -127,7 +143,7 @@ impl Prepare for Batched {
     }
 
     fn gains(&self, hello: &ClientHelloView<'_>) -> bool {
-        self.share(hello).is_some()
+        Self::share(hello, &self.provider).is_some()
     }
 
     fn replenish(&mut self, now: Instant64) {
@@ -161,9 +177,17 @@ impl Prepare for Batched {
 mod tests {
     use rustls::crypto::aws_lc_rs::kx_group;
 
-    use super::super::hello::HelloReader;
-    use super::super::hello::testing::{extension, message, records, vector};
+    use std::sync::{Arc, LazyLock};
+
+    use rustls::pki_types::PrivatePkcs8KeyDer;
+
+    use super::super::hello::testing::{alpn, extension, message, records, vector};
+    use super::super::{Blueprint, Handshake, ProtocolTls, Sources, TlsVersions};
     use super::*;
+    use crate::identity::{CertificateSet, Identity};
+    use crate::limits::Limits;
+    use crate::peer::PeerAddr;
+    use crate::selection::{Table, WithoutAlpn};
 
     const SHARE: [u8; 32] = [9; 32];
 
@@ -196,9 +220,31 @@ mod tests {
         records(&message(&[versions, schemes, groups, extension(51, &vector(2, &shares))]), 1 << 14)
     }
 
+    /// What the tests' hellos are served with: no ALPN is P-256, `ed` is Ed25519, `old` is TLS 1.2.
+    static LIVE: LazyLock<Blueprint> = LazyLock::new(|| {
+        let provider = crate::crypto::provider();
+        let set = |algorithm| {
+            let key = rcgen::KeyPair::generate_for(algorithm).unwrap();
+            let cert = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
+            let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+            let identity = Identity::from_der(vec![cert.der().clone()], key, &provider).unwrap();
+            Arc::new(CertificateSet::new("tests", vec![identity]).unwrap())
+        };
+        let p256 = set(&rcgen::PKCS_ECDSA_P256_SHA256);
+        let mut old = ProtocolTls::new(*b"old", Arc::clone(&p256));
+        old.versions = TlsVersions::Tls12;
+        let protocols = [ProtocolTls::new(*b"h2", p256), ProtocolTls::new(*b"ed", set(&rcgen::PKCS_ED25519)), old];
+        let table = Table::builder().protocol("h2").protocol("ed").protocol("old");
+        let table = table.without_alpn(WithoutAlpn::Protocol(0)).build().unwrap();
+        Blueprint::new(table, &protocols, &Sources::default()).unwrap()
+    });
+
     fn see(batched: &mut Batched, hello: &[u8]) {
-        let read = HelloReader::new().read(hello, 1 << 16).unwrap().unwrap();
-        batched.see(&read.view(hello, None));
+        let (live, mut handshake) = (LIVE.live(), Handshake::new(Instant64::ZERO));
+        handshake.offer(hello, &Limits::default()).unwrap();
+        if let Some((hello, foreseen)) = handshake.foresee(hello, PeerAddr::Unix, &live) {
+            batched.see(&hello, &foreseen);
+        }
     }
 
     #[test]
@@ -231,20 +277,35 @@ mod tests {
     #[test]
     fn nonces_are_for_hellos_that_an_ecdsa_signature_answers() {
         let Some(mut batched) = batched() else { return };
+        batched.presigns = true;
         let psk = extension(
             41,
             &[vector(2, &[vector(2, &[7]), vec![0; 4]].concat()), vector(2, &vector(1, &[7; 32]))].concat(),
         );
-        for (extensions, signs) in [
-            (vec![versions([3, 4]), schemes([4, 3])], true),
-            (vec![versions([3, 4]), schemes([8, 7])], false),
-            (vec![versions([3, 3]), schemes([4, 3])], false),
-            (vec![schemes([4, 3])], false),
+        let groups = |share: NamedGroup| {
+            let offered = vector(2, &[group(NamedGroup::X25519), group(NamedGroup::secp256r1)].concat());
+            let shares = vector(2, &[&group(share)[..], &vector(2, &SHARE)].concat());
+            [extension(10, &offered), extension(51, &shares)].concat()
+        };
+        let x25519 = || groups(NamedGroup::X25519);
+        let ecdsa = || schemes([4, 3]);
+        for (extensions, signs, agrees) in [
+            (vec![versions([3, 4]), ecdsa(), x25519()], true, true),
+            (vec![versions([3, 4]), schemes([8, 7]), x25519()], false, true),
+            (vec![versions([3, 3]), ecdsa(), x25519()], false, false),
+            (vec![ecdsa(), x25519()], false, false),
+            // rustls asks for a share of X25519 first.
+            (vec![versions([3, 4]), ecdsa(), groups(NamedGroup::secp256r1)], false, false),
+            // A key of another kind, an older version, and a protocol that there is not.
+            (vec![versions([3, 4]), ecdsa(), x25519(), alpn(&["ed"])], false, true),
+            (vec![versions([3, 4]), ecdsa(), x25519(), alpn(&["old"])], false, false),
+            (vec![versions([3, 4]), ecdsa(), x25519(), alpn(&["new"])], false, false),
             // A ticket, from which the session will resume.
-            (vec![versions([3, 4]), schemes([4, 3]), psk], false),
+            (vec![versions([3, 4]), ecdsa(), x25519(), psk], false, true),
         ] {
             see(&mut batched, &records(&message(&extensions), 1 << 14));
-            assert_eq!(batched.signatures, usize::from(signs), "{extensions:?}");
+            let seen = (batched.signatures, batched.shares.len());
+            assert_eq!(seen, (usize::from(signs), usize::from(agrees)), "{extensions:?}");
             batched.finish();
             assert_eq!(batched.signatures, 0);
         }

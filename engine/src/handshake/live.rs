@@ -10,6 +10,7 @@ use rustls::server::NoServerSessionStorage;
 use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
 use rustls::{ServerConfig, SupportedProtocolVersion, version};
 
+use super::foreseen::Foreseen;
 use crate::crypto::{SessionStore, SessionsOf, TicketOptions, TicketSecrets, Ticketer};
 use crate::identity::{CertificateSet, ClientAuth};
 use crate::limits::Limits;
@@ -210,7 +211,8 @@ impl Blueprint {
             };
             let newest = resuming(by13);
             let tls12 = if by12 == by13 { newest.clone() } else { resuming(by12) };
-            LiveProtocol { id: Arc::from(&*p.id), newest, tls12 }
+            let (certificates, tls13) = (Arc::clone(&p.certificates), p.versions != TlsVersions::Tls12);
+            LiveProtocol { id: Arc::from(&*p.id), newest, tls12, certificates, tls13 }
         });
         let (table, time) = (Arc::clone(&self.table), Arc::clone(&self.sources.time));
         Live { table, protocols: protocols.collect(), time }
@@ -260,6 +262,9 @@ struct LiveProtocol {
     newest: Configurations,
     /// For clients that have nothing newer than 1.2: the same ones, unless the versions differ in how they resume.
     tls12: Configurations,
+    certificates: Arc<CertificateSet>,
+    /// It allows TLS 1.3.
+    tls13: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -286,6 +291,12 @@ impl Live {
     /// The wall clock's time, if it has one.
     pub(super) fn wall_time(&self) -> Option<UnixTime> {
         self.time.current_time()
+    }
+
+    /// What `decision` leads to.
+    pub(super) fn foreseen(&self, decision: Decision) -> Option<Foreseen<'_>> {
+        let LiveProtocol { newest, certificates, tls13, .. } = self.protocols.get(usize::from(decision.protocol))?;
+        Some(Foreseen { config: &newest.with_alpn, certificates, tls13: *tls13 })
     }
 
     /// The configuration and the protocol ID that `decision` names, for a client that offers TLS 1.3 or does not.

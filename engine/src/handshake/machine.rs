@@ -7,6 +7,7 @@
 use rustls::{CertificateError, ProtocolVersion};
 
 use super::facts::{Background, EarlyData, HandshakeFacts};
+use super::foreseen::Foreseen;
 use super::hello::{ClientHelloView, Hello, HelloReader};
 use super::live::Live;
 use super::proxy::ProxyReader;
@@ -15,6 +16,7 @@ use crate::error::Refusal;
 use crate::identity::has_expired;
 use crate::limits::Limits;
 use crate::peer::PeerAddr;
+use crate::selection::Decision;
 use crate::time::Instant64;
 
 /// What is told to someone who speaks plain HTTP to a TLS port.
@@ -108,7 +110,12 @@ struct Gathering {
     /// What arrived in earlier turns.
     pending: Vec<u8>,
     hello: Option<Hello>,
+    /// What [`Handshake::foresee`] has chosen for it.
+    chosen: Option<Choice>,
 }
+
+/// A refusal is rare, and much larger than a decision.
+type Choice = Result<Decision, Box<Refusal>>;
 
 /// rustls has the ClientHello.
 #[derive(Debug)]
@@ -198,6 +205,22 @@ impl Handshake {
         Some(g.hello.as_ref()?.view(input, self.origin.client.unwrap_or(peer).ip()))
     }
 
+    /// Chooses the protocol for the complete ClientHello, if there is one: `None` too when it will be refused. The choice
+    /// is kept, so the next step must be [`advance`](Self::advance) with the same `live` and the same bytes.
+    pub fn foresee<'a>(
+        &'a mut self,
+        bytes: &'a [u8],
+        peer: PeerAddr,
+        live: &'a Live,
+    ) -> Option<(ClientHelloView<'a>, Foreseen<'a>)> {
+        let State::Hello(Gathering { pending, hello, chosen, .. }) = &mut self.state else { return None };
+        let view = hello
+            .as_ref()?
+            .view(if pending.is_empty() { bytes } else { pending }, self.origin.client.unwrap_or(peer).ip());
+        let decision = chosen.insert(live.table().select(&view).map_err(Box::new)).as_ref().ok()?;
+        Some((view, live.foreseen(*decision)?))
+    }
+
     /// Goes on with what was offered. `out` takes what must be sent.
     #[must_use]
     pub fn advance(self, input: Input<'_>, cx: Context<'_>, out: &mut Vec<u8>) -> Step {
@@ -206,7 +229,7 @@ impl Handshake {
             State::Proxy(_) => Step::Wait(self),
             State::Hello(g) => match g.hello {
                 Some(hello) => {
-                    let negotiating = start(hello, g.pending, self.origin, input, cx, out);
+                    let negotiating = start(hello, g.pending, g.chosen, self.origin, input, cx, out);
                     negotiating.unwrap_or_else(|refusal| refuse(refusal, out))
                 }
                 None if input.end => Step::Refused(Refusal::Vanished),
@@ -264,6 +287,7 @@ impl Handshake {
 fn start(
     hello: Hello,
     mut pending: Vec<u8>,
+    chosen: Option<Choice>,
     origin: Origin,
     input: Input<'_>,
     cx: Context<'_>,
@@ -273,7 +297,10 @@ fn start(
     let bytes: &mut [u8] = if pending.is_empty() { input.bytes } else { &mut pending };
     let (mut session, background) = {
         let view = hello.view(bytes, peer.ip());
-        let decision = cx.live.table().select(&view)?;
+        let decision = match chosen {
+            Some(chosen) => chosen.map_err(|refusal| *refusal)?,
+            None => cx.live.table().select(&view)?,
+        };
         let Some((config, id)) = cx.live.configuration(decision, view.offers(ProtocolVersion::TLSv1_3)) else {
             return Err(Refusal::Tls(rustls::Error::General("a decision outside the table".into())));
         };

@@ -5,6 +5,7 @@
 
 mod batched;
 pub(crate) mod facts;
+mod foreseen;
 pub mod hello;
 mod live;
 mod machine;
@@ -14,6 +15,7 @@ mod session;
 
 pub use batched::Batched;
 pub use facts::{EarlyData, HandshakeFacts};
+pub use foreseen::Foreseen;
 pub use live::{Blueprint, Live, ProtocolTls, Sources, TlsVersions};
 pub use machine::{Context, Finished, Handshake, Input, Offered, Step, refuse};
 pub use prepare::{Prepare, Unprepared};

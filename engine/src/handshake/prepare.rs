@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::foreseen::Foreseen;
 use super::hello::ClientHelloView;
 use crate::crypto::batch::BatchCounters;
 use crate::time::Instant64;
@@ -9,11 +10,12 @@ use crate::time::Instant64;
 /// The prepare phase of a turn.
 ///
 /// rustls calls key exchange and signer synchronously, so whatever is to be computed in a batch must be ready
-/// before the first call. The shard shows every complete ClientHello of a batch, then advances its connections. A
+/// before the first call. The shard shows every complete ClientHello of a batch that will not be refused, then advances
+/// its connections. A
 /// turn has one batch, of 256 connections or 1 MiB at most.
 pub trait Prepare {
-    /// Shows one complete ClientHello of this batch.
-    fn see(&mut self, hello: &ClientHelloView<'_>);
+    /// Shows one complete ClientHello of this batch, and how it will be answered.
+    fn see(&mut self, hello: &ClientHelloView<'_>, foreseen: &Foreseen<'_>);
 
     /// All were shown, and there was at least one: compute. What is computed must be found by the provider's own
     /// operations.
@@ -60,7 +62,7 @@ pub trait Prepare {
 pub struct Unprepared;
 
 impl Prepare for Unprepared {
-    fn see(&mut self, _: &ClientHelloView<'_>) {}
+    fn see(&mut self, _: &ClientHelloView<'_>, _: &Foreseen<'_>) {}
     fn prepare(&mut self, _: Instant64) {}
     fn finish(&mut self) {}
 }

@@ -62,20 +62,26 @@ impl<T: Transport> Shard<T> {
     }
 
     fn prepare_batch(&mut self, items: &[Item], arena: &[u8], now: Instant64) {
-        let mut hellos = 0;
+        let (mut hellos, mut seen) = (0, 0);
         for item in items {
-            let Some(Slot { conn: Conn::Handshaking(handshake, _), .. }) = self.slots.get(item.conn) else { continue };
+            let Some(Slot { conn: Conn::Handshaking(handshake, _), .. }) = self.slots.get_mut(item.conn) else {
+                continue;
+            };
             if item.refusal.is_some() {
                 continue;
             }
             let peer = self.transport.peer(item.conn).unwrap_or(PeerAddr::Unix);
-            if let Some(hello) = handshake.hello(&arena[item.range.clone()], peer) {
-                self.prepare.see(&hello);
-                hellos += 1;
+            let bytes = &arena[item.range.clone()];
+            hellos += u64::from(handshake.hello(bytes, peer).is_some());
+            if let Some((hello, foreseen)) = handshake.foresee(bytes, peer, &self.serving.live) {
+                self.prepare.see(&hello, &foreseen);
+                seen += 1;
             }
         }
-        if hellos > 0 {
+        if seen > 0 {
             self.prepare.prepare(now);
+        }
+        if hellos > 0 {
             self.counters.hellos.add(hellos);
             self.counters.hello_turns.add(1);
             self.counters.hellos_per_turn_max.set(self.counters.hellos_per_turn_max.read().max(hellos));

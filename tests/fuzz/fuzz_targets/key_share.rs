@@ -5,7 +5,6 @@ use std::cell::RefCell;
 use std::fmt;
 use std::sync::{Arc, LazyLock};
 
-use handfast::crypto::batch::Batch;
 use handfast::handshake::Batched;
 use handfast::handshake::hello::HelloReader;
 use libfuzzer_sys::fuzz_target;
@@ -25,8 +24,12 @@ fuzz_target!(|input: &[u8]| {
 
 fn check(bytes: &[u8]) {
     let ours = HelloReader::new().read(bytes, LIMIT).ok().flatten();
-    let ours = ours.and_then(|hello| BATCHED.with(|batched| batched.share(&hello.view(bytes, None))));
-    let Some((group, share)) = answered(bytes) else { return };
+    let ours = ours.and_then(|hello| Batched::share(&hello.view(bytes, None), &PROVIDER));
+    let (asked, refused) = answered(bytes);
+    let Some((group, share)) = asked else {
+        // Computed for nothing: only where rustls has something to say against a hello that we do not read for it.
+        return assert!(ours.is_none() || refused, "rustls has asked for another share, or speaks TLS 1.2");
+    };
     let theirs: Option<[u8; 32]> = match group {
         NamedGroup::X25519 => share.try_into().ok(),
         NamedGroup::X25519MLKEM768 => share.get(KEM..).and_then(|rest| rest.try_into().ok()),
@@ -103,16 +106,10 @@ fn sized(bytes: &[u8]) -> Vec<u8> {
 thread_local! {
     /// The share that rustls has asked a group about.
     static ASKED: RefCell<Option<(NamedGroup, Vec<u8>)>> = const { RefCell::new(None) };
-    static BATCHED: Batched =
-        Batched::new(Batch::detect().expect("a CPU with AVX-512 IFMA"), &PROVIDER).expect("memory");
 }
 
 static PROVIDER: LazyLock<CryptoProvider> = LazyLock::new(|| CryptoProvider {
-    kx_groups: vec![
-        &Asked(NamedGroup::X25519MLKEM768),
-        &Asked(NamedGroup::X25519),
-        &Asked(NamedGroup::secp256r1),
-    ],
+    kx_groups: vec![&Asked(NamedGroup::X25519MLKEM768), &Asked(NamedGroup::X25519), &Asked(NamedGroup::secp256r1)],
     ..aws_lc_rs::default_provider()
 });
 
@@ -122,16 +119,15 @@ static CONFIG: LazyLock<Arc<ServerConfig>> = LazyLock::new(|| {
     Arc::new(builder.with_no_client_auth().with_cert_resolver(Arc::new(Nobody)))
 });
 
-fn answered(mut bytes: &[u8]) -> Option<(NamedGroup, Vec<u8>)> {
+/// The share that a group was asked about, and whether the hello was refused.
+fn answered(mut bytes: &[u8]) -> (Option<(NamedGroup, Vec<u8>)>, bool) {
     let mut conn = ServerConnection::new(Arc::clone(&CONFIG)).expect("a connection");
     ASKED.take();
-    while !bytes.is_empty() {
-        conn.read_tls(&mut bytes).ok()?;
-        if conn.process_new_packets().is_err() {
-            break;
-        }
+    let mut refused = false;
+    while !bytes.is_empty() && !refused {
+        refused = conn.read_tls(&mut bytes).is_err() || conn.process_new_packets().is_err();
     }
-    ASKED.take()
+    (ASKED.take(), refused)
 }
 
 /// A group that takes note of the client's share, and computes nothing.

@@ -127,9 +127,9 @@ impl Server {
             }
             handshakes.push(handshake);
         }
-        for (handshake, hello) in handshakes.iter().zip(hellos.iter()) {
-            if let Some(view) = handshake.hello(hello, peer) {
-                self.prepare.see(&view);
+        for (handshake, hello) in handshakes.iter_mut().zip(hellos.iter()) {
+            if let Some((view, foreseen)) = handshake.foresee(hello, peer, &self.live) {
+                self.prepare.see(&view, &foreseen);
             }
         }
         self.prepare.prepare(now);
