@@ -106,8 +106,7 @@ counters! {
     early_sessions_evicted,
     /// ClientHellos that were complete.
     hellos,
-    /// Batches in which at least one ClientHello was complete. A turn is one batch, unless more than 512 connections
-    /// or 1 MiB are gathered in it.
+    /// Batches in which at least one ClientHello was complete. A turn has one batch, of 256 connections or 1 MiB at most.
     hello_turns,
     /// The most ClientHellos that one batch saw together.
     hellos_per_turn_max,
@@ -156,7 +155,8 @@ counters! {
     batch_pool_refills,
     /// Key exchanges for X25519 that found nothing computed ahead.
     batch_misses,
-    /// Key shares that were left to aws-lc because too few came together.
+    /// Key shares that were seen and left to aws-lc: too few came together, the pool of ephemeral keys was empty or too
+    /// old, or more came together than are computed ahead.
     batch_scalar_fallbacks,
     /// ClientHellos that were held back for others; see [`Builder::batch_wait`](crate::Builder::batch_wait).
     batch_held,

@@ -88,7 +88,8 @@ pub struct BatchCounters {
     pub refills: u64,
     /// Key exchanges that found nothing ready.
     pub misses: u64,
-    /// Key shares that were seen and left to aws-lc, because too few came together.
+    /// Key shares that were seen and left to aws-lc: too few came together, the pool was empty or too old, or there was
+    /// no room for more.
     pub scalar: u64,
     /// Nonces drawn ahead.
     pub nonces: u64,
