@@ -76,13 +76,17 @@ impl Scalar {
 
     /// `self + a * b`, where only one of the factors is in Montgomery form.
     pub(super) fn plus_product(&self, a: &Montgomery, b: &Self) -> Self {
-        let product = product(&a.0, &b.0);
+        let mut product = product(&a.0, &b.0);
         let mut sum = [0; 4];
         let mut carry = 0;
         for i in 0..4 {
             (sum[i], carry) = add_carry(self.0[i], product[i], carry);
         }
-        Self(less_n(sum, carry))
+        let result = Self(less_n(sum, carry));
+        // Of a signature's r and either of these the key follows.
+        product.zeroize();
+        sum.zeroize();
+        result
     }
 
     /// `self * b`.
@@ -92,7 +96,7 @@ impl Scalar {
 
     /// Half, rounded down, of the odd one among the number, which is not 0, and its negative.
     pub(super) fn half_of_the_odd_one(&self) -> [u64; 4] {
-        let (negative, _) = sub(N, self.0);
+        let (mut negative, _) = sub(N, self.0);
         let odd = core::hint::black_box(0u64.wrapping_sub(self.0[0] & 1));
         let mut chosen = [0; 4];
         for i in 0..4 {
@@ -100,6 +104,7 @@ impl Scalar {
         }
         let half = core::array::from_fn(|i| chosen[i] >> 1 | chosen.get(i + 1).map_or(0, |above| above << 63));
         chosen.zeroize();
+        negative.zeroize();
         half
     }
 }
@@ -157,26 +162,28 @@ const fn multiply_add(sum: u64, a: u64, b: u64, carry: u64) -> (u64, u64) {
     halves(sum as u128 + a as u128 * b as u128 + carry as u128)
 }
 
+/// `a - b - borrow`, and 1 if that is below 0.
+const fn sub_borrow(a: u64, b: u64, borrow: u64) -> (u64, u64) {
+    let (low, high) = halves((a as u128).wrapping_sub(b as u128 + borrow as u128));
+    (low, high & 1)
+}
+
 /// `a - b`, and 1 if that is below 0.
 fn sub(a: [u64; 4], b: [u64; 4]) -> ([u64; 4], u64) {
     let mut difference = [0; 4];
     let mut borrow = 0;
     for i in 0..4 {
-        let (low, high) = halves((a[i] as u128).wrapping_sub(b[i] as u128 + borrow as u128));
-        (difference[i], borrow) = (low, high & 1);
+        (difference[i], borrow) = sub_borrow(a[i], b[i], borrow);
     }
     (difference, borrow)
 }
 
 /// `number + high * 2^256`, which is below 2 n, less n if it is n or more.
 fn less_n(number: [u64; 4], high: u64) -> [u64; 4] {
-    let (difference, borrow) = sub(number, N);
-    let keep = core::hint::black_box(0u64.wrapping_sub(borrow & (high ^ 1)));
-    let mut result = [0; 4];
-    for i in 0..4 {
-        result[i] = (number[i] & keep) | (difference[i] & !keep);
-    }
-    result
+    // The difference is computed twice, so that none is left behind that would be as good as the number.
+    let (_, below) = sub(number, N);
+    let keep = core::hint::black_box(0u64.wrapping_sub(below & (high ^ 1)));
+    sub(number, N.map(|word| word & !keep)).0
 }
 
 /// a b / 2^256 mod n, for a b below 2^256 n.
