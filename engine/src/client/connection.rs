@@ -32,9 +32,10 @@ impl Connection {
         server_name: ServerName<'static>,
     ) -> Result<Self, ClientError> {
         let (socket, addr) = connect(addresses, config.connect_timeout)?;
-        keys::pool(config.batch);
-        let tls = ClientConnection::new(Arc::clone(&config.tls), server_name.clone()).map_err(ClientError::Config)?;
-        let mut connection = Self { tls, socket };
+        // It is alone with its server: nobody agrees together with it.
+        let make = || ClientConnection::new(Arc::clone(&config.tls), server_name.clone());
+        let (tls, _) = keys::with_pool(config.batch, make);
+        let mut connection = Self { tls: tls.map_err(ClientError::Config)?, socket };
         let (tls, timeout) = (&config.tls, config.handshake_timeout);
         let shaken = connection.handshake(timeout);
         shaken.map_err(|failure| ClientError::of_handshake(failure, Some(addr), &server_name, tls, timeout))?;

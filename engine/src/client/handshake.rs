@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::ClientStream;
 use super::error::Failure;
-use super::keys::{self, Exchange};
+use super::keys;
 use crate::crypto::batch::Batch;
 use crate::handshake::Session;
 use crate::tls_stream::{Backlog, TlsStream};
@@ -23,10 +23,9 @@ pub(super) async fn handshake<IO: AsyncRead + AsyncWrite + Unpin>(
     mut io: IO,
     name: &ServerName<'static>,
 ) -> Result<ClientStream<IO>, Failure> {
-    keys::pool(batch);
-    let conn = UnbufferedClientConnection::new(Arc::clone(tls), name.clone()).map_err(Failure::Config)?;
-    let mut exchange = Exchange::of_latest(batch);
-    let mut session = Session::new(conn);
+    let make = || UnbufferedClientConnection::new(Arc::clone(tls), name.clone());
+    let (conn, mut exchange) = keys::with_pool(batch, make);
+    let mut session = Session::new(conn.map_err(Failure::Config)?);
     let (mut backlog, mut out) = (Backlog::default(), Vec::new());
     let mut read = vec![0; READ_BYTES];
     let mut arrived = 0;

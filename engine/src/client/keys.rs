@@ -10,25 +10,20 @@ use crate::time::Instant64;
 /// What the ages of key shares are counted from.
 static ZERO: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-/// Key shares that are made in this thread from now on come from its pool.
-pub(super) fn pool(batch: Option<Batch>) {
-    if let Some(batch) = batch {
-        let now = u64::try_from(ZERO.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        batch::pool(batch, Instant64::from_nanos(now));
-    }
+/// Makes a connection, with a key share from this thread's pool where the client was told to.
+pub(super) fn with_pool<T>(batch: Option<Batch>, make: impl FnOnce() -> T) -> (T, Exchange) {
+    let Some(batch) = batch else { return (make(), Exchange(None)) };
+    let now = u64::try_from(ZERO.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    let (made, met) = batch::with_pool(batch, Instant64::from_nanos(now), make);
+    (made, Exchange(met))
 }
 
 /// Whose share is at the server, until that has answered.
 pub(super) struct Exchange(Option<Met>);
 
 impl Exchange {
-    /// That of the connection that was just made, if it has a share from the pool.
-    pub(super) fn of_latest(batch: Option<Batch>) -> Self {
-        Self(batch.and_then(|_| Met::latest()))
-    }
-
     /// Given the server's first bytes, agrees with it together with the servers of other tasks that have answered, too.
-    /// rustls reads the same bytes afterwards, and computes for itself what is not found then.
+    /// rustls reads the same bytes afterwards, and what is not found is computed then.
     pub(super) async fn answered(&mut self, records: &[u8]) {
         let Some(met) = self.0.take() else { return };
         let share = server_key_share(records).and_then(|(group, share)| x25519_answer(group, share));

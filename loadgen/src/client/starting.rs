@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 
-use handfast::crypto::batch::ClientKeys;
 use handfast::time::Instant64;
 use handfast::transport::{ConnId, Push, Transport};
 
@@ -38,7 +37,11 @@ impl<T: Transport> Shard<T> {
     /// The ClientHello is made first, so that making it is no part of the time that TCP takes.
     fn connect(&mut self, slot: usize, due: Option<Due>) {
         self.scratch.clear();
-        let begun = self.hellos.begin(&self.plan.after, &mut self.scratch);
+        let mut begin = || self.hellos.begin(&self.plan.after, &mut self.scratch);
+        let (begun, share) = match &mut self.keys {
+            Some(keys) => keys.begin(begin),
+            None => (begin(), None),
+        };
         let started = self.transport.now();
         self.note_start(slot, due, started);
         let Begun { tls, name, early } = match begun {
@@ -46,7 +49,7 @@ impl<T: Transport> Shard<T> {
             Err(error) => return self.fail(slot, Failure::tls(&error, false)),
         };
         (self.slots[slot].name, self.slots[slot].early) = (name, early);
-        self.slots[slot].share = self.keys.as_mut().and_then(ClientKeys::take_latest);
+        self.slots[slot].share = share;
         let from = self.next_source();
         let conn = match self.transport.connect(self.plan.target, from) {
             Ok(conn) => conn,

@@ -8,17 +8,18 @@ use core::cell::RefCell;
 use core::fmt;
 use core::future::poll_fn;
 use core::marker::PhantomData;
+use core::mem;
 use core::task::Poll;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
-use aws_lc_rs::agreement::{self, PrivateKey, UnparsedPublicKey};
 use rustls::crypto::{ActiveKeyExchange, SharedSecret};
 use rustls::ffdhe_groups::FfdheGroup;
 use rustls::{Error, NamedGroup, PeerMisbehaved};
 use zeroize::Zeroizing;
 
 use super::Batch;
+use super::ephemeral::{Ephemeral, Exchange, Outcome, Together};
 use super::lanes::LANES;
 use super::turn::{BatchCounters, Turn};
 use crate::time::Instant64;
@@ -26,30 +27,18 @@ use crate::time::Instant64;
 /// Key shares under way at a time that can be named; what is beyond them is aws-lc's.
 const WAITING_MAX: usize = 1 << 16;
 
-/// A server's share, and what was agreed on with it.
-type Agreed = ([u8; 32], Zeroizing<[u8; 32]>);
-
-/// An exchange under way: rustls has it, and may complete it on another thread than that of its pool.
-struct Exchange {
-    secret: Zeroizing<[u8; 32]>,
-    public: [u8; 32],
-    agreed: Mutex<Option<Agreed>>,
-}
-
-impl Exchange {
-    fn agreed(&self) -> MutexGuard<'_, Option<Agreed>> {
-        self.agreed.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 struct Client {
     turn: Turn,
+    /// What ages are judged by.
     now: Instant64,
     /// It is a [`ClientKeys`]'.
     owned: bool,
+    /// The exchange that is begun next is that of a connection which is being made, and has its share from the pool.
+    /// Others that begin on this thread have not: those of a server's TLS 1.2, and those of a HelloRetryRequest.
+    armed: bool,
     /// Those of a [`ClientKeys`], by our share.
     waiting: HashMap<[u8; 32], Weak<Exchange>>,
-    /// That which was begun last.
+    /// That of the connection which is being made.
     latest: Option<Weak<Exchange>>,
     /// Those whose server has answered while other tasks were ready.
     met: Vec<(Weak<Exchange>, [u8; 32])>,
@@ -80,13 +69,16 @@ impl ClientKeys {
         })
     }
 
-    /// The share of the connection that was made since the last call, if it is a pooled one.
-    pub fn take_latest(&mut self) -> Option<[u8; 32]> {
-        latest().map(|exchange| exchange.public)
+    /// Makes a connection with a share from the pool: what `make` returned, and the share, if it is a pooled one.
+    /// Exchanges that begin elsewhere on this thread are aws-lc's.
+    pub fn begin<T>(&mut self, make: impl FnOnce() -> T) -> (T, Option<[u8; 32]>) {
+        let (made, exchange) = armed(make);
+        (made, exchange.map(|exchange| *exchange.public()))
     }
 
     /// Agrees on secrets: pairs of a share of ours and the share with which its server has answered. The connections
-    /// find them when they are given the server's bytes.
+    /// find them when they are given the server's bytes. A share agrees once: with a server that has sent another share
+    /// than the one here, its connection fails.
     pub fn agree(&mut self, exchanges: &[([u8; 32], [u8; 32])]) {
         CLIENT.with_borrow_mut(|client| {
             let Some(client) = client else { return };
@@ -96,7 +88,8 @@ impl ClientKeys {
         });
     }
 
-    /// Fills the pool up, when nothing else is to be done.
+    /// Fills the pool up, when nothing else is to be done. It also tells the time by which the pool's age is judged
+    /// until the next call: whoever calls it seldom has older key pairs used.
     pub fn refill(&mut self, now: Instant64) {
         CLIENT.with_borrow_mut(|client| {
             if let Some(client) = client {
@@ -127,19 +120,26 @@ impl fmt::Debug for ClientKeys {
 
 impl Client {
     fn new(turn: Turn, owned: bool) -> Self {
-        Self { turn, now: Instant64::ZERO, owned, waiting: HashMap::new(), latest: None, met: Vec::new() }
+        Self { turn, now: Instant64::ZERO, owned, armed: false, waiting: HashMap::new(), latest: None, met: Vec::new() }
     }
 
+    /// Those that have agreed already, or do so on another thread now, are left out.
     fn agree(&mut self, exchanges: &[(Arc<Exchange>, [u8; 32])]) {
         for exchanges in exchanges.chunks(LANES) {
-            let mut secrets = Zeroizing::new([[0; 32]; LANES]);
-            let mut peers = [[0; 32]; LANES];
-            for (lane, (ours, theirs)) in exchanges.iter().enumerate() {
-                (secrets[lane], peers[lane]) = (*ours.secret, *theirs);
+            let mut together = Together::new();
+            let mut claims = [const { None }; LANES];
+            for (ours, theirs) in exchanges {
+                if let Some(mut claim) = ours.claim() {
+                    let lane = together.len();
+                    together.add(claim.take_ours(), theirs);
+                    claims[lane] = Some((claim, theirs));
+                }
             }
-            let agreed = self.turn.agree_now(&secrets, &peers, exchanges.len());
-            for (agreed, (ours, theirs)) in agreed.iter().zip(exchanges) {
-                *ours.agreed() = Some((*theirs, Zeroizing::new(*agreed)));
+            if together.len() > 0 {
+                let agreed = self.turn.agree_now(together);
+                for ((claim, theirs), secret) in claims.into_iter().flatten().zip(agreed.iter()) {
+                    claim.shared(theirs, secret);
+                }
             }
         }
     }
@@ -151,13 +151,34 @@ impl Client {
     }
 }
 
-/// The exchange that was begun on this thread since the last call.
-fn latest() -> Option<Arc<Exchange>> {
-    CLIENT.with_borrow_mut(|client| client.as_mut()?.latest.take()?.upgrade())
+/// Disarms the thread's pool, however the making of a connection ends.
+struct Armed;
+
+impl Drop for Armed {
+    fn drop(&mut self) {
+        CLIENT.with_borrow_mut(|client| {
+            if let Some(client) = client {
+                client.armed = false;
+            }
+        });
+    }
 }
 
-/// Gives the clients of this thread a pool until it ends, unless they have one. Without memory for it they have none.
-pub(crate) fn pool(batch: Batch, now: Instant64) {
+/// What `make` returned, and the exchange that began in it, if it has a share from the pool.
+fn armed<T>(make: impl FnOnce() -> T) -> (T, Option<Arc<Exchange>>) {
+    CLIENT.with_borrow_mut(|client| {
+        if let Some(client) = client {
+            (client.armed, client.latest) = (true, None);
+        }
+    });
+    let _armed = Armed;
+    let made = make();
+    (made, CLIENT.with_borrow_mut(|client| client.as_mut()?.latest.take()?.upgrade()))
+}
+
+/// Makes a connection whose share is from this thread's pool, of which it has one until it ends: a [`ClientKeys`]' if
+/// that is there. Without memory for a pool the share is aws-lc's.
+pub(crate) fn with_pool<T>(batch: Batch, now: Instant64, make: impl FnOnce() -> T) -> (T, Option<Met>) {
     CLIENT.with_borrow_mut(|client| match client {
         Some(client) if client.owned => {}
         Some(client) => client.now = now,
@@ -166,17 +187,14 @@ pub(crate) fn pool(batch: Batch, now: Instant64) {
             *client = turn.map(|turn| Box::new(Client { now, ..Client::new(turn, false) }));
         }
     });
+    let (made, exchange) = armed(make);
+    (made, exchange.map(Met))
 }
 
 /// The exchange of a connection whose task may wait for other tasks.
 pub(crate) struct Met(Arc<Exchange>);
 
 impl Met {
-    /// That of the connection that was made last on this thread, if it has a share from the pool.
-    pub(crate) fn latest() -> Option<Self> {
-        latest().map(Self)
-    }
-
     /// Agrees with the server, whose share has come, and with those of all tasks of this thread that are ready now: they
     /// are polled once before. Nothing is waited for but them.
     pub(crate) async fn agree(&self, theirs: [u8; 32]) {
@@ -189,31 +207,30 @@ impl Met {
         });
         let mut polled = false;
         poll_fn(|cx| {
-            if std::mem::replace(&mut polled, true) || self.0.agreed().is_some() {
+            if mem::replace(&mut polled, true) || self.0.is_agreed() {
                 return Poll::Ready(());
             }
             cx.waker().wake_by_ref();
             Poll::Pending
         })
         .await;
-        if self.0.agreed().is_none() {
+        if !self.0.is_agreed() {
             // If it moved to another thread meanwhile, that computes for those that it has.
             CLIENT.with_borrow_mut(|client| client.as_mut().map(|client| client.meet()));
         }
     }
 }
 
-/// A key share from the pool; `None` on a thread without one.
+/// A key share from the pool, for a connection that is being made on this thread; `None` for all others.
 pub(super) fn start() -> Option<Pooled> {
     CLIENT.with_borrow_mut(|client| {
         let client = client.as_mut()?;
-        if client.waiting.len() >= WAITING_MAX {
+        if !mem::take(&mut client.armed) || client.waiting.len() >= WAITING_MAX {
             return None;
         }
-        let (secret, public) = client.turn.take_pair(client.now)?;
-        let exchange = Arc::new(Exchange { secret, public, agreed: Mutex::new(None) });
+        let exchange = Exchange::new(client.turn.take_pair(client.now)?);
         if client.owned {
-            client.waiting.insert(public, Arc::downgrade(&exchange));
+            client.waiting.insert(*exchange.public(), Arc::downgrade(&exchange));
         }
         client.latest = Some(Arc::downgrade(&exchange));
         Some(Pooled(exchange))
@@ -223,13 +240,15 @@ pub(super) fn start() -> Option<Pooled> {
 /// An exchange under way with a share from the pool.
 pub(super) struct Pooled(Arc<Exchange>);
 
-/// What this thread's kernels agree on with a server that nothing was computed with before; `None` on a thread without.
-fn agree_alone(exchange: &Arc<Exchange>, theirs: [u8; 32]) -> Option<Zeroizing<[u8; 32]>> {
+/// Agrees with a server that nothing was computed with before: by this thread's kernels if it has them, as aws-lc would
+/// compute our share once more first. `None` for a share of low order.
+fn agree_alone(ours: Ephemeral, theirs: &[u8; 32]) -> Option<Zeroizing<[u8; 32]>> {
     CLIENT.with_borrow_mut(|client| {
-        let client = client.as_mut()?;
+        let Some(client) = client else { return ours.agree_by_aws_lc(theirs) };
         client.turn.count_miss();
-        client.agree(&[(Arc::clone(exchange), theirs)]);
-        exchange.agreed().take().map(|(_, secret)| secret)
+        let mut together = Together::new();
+        together.add(ours, theirs);
+        Some(Zeroizing::new(client.turn.agree_now(together)[0]))
     })
 }
 
@@ -237,21 +256,22 @@ impl ActiveKeyExchange for Pooled {
     fn complete(self: Box<Self>, peer: &[u8]) -> Result<SharedSecret, Error> {
         let refused = || Error::from(PeerMisbehaved::InvalidKeyShare);
         let peer = <&[u8; 32]>::try_from(peer).map_err(|_| refused())?;
-        let agreed = self.0.agreed().take().filter(|(with, _)| with == peer).map(|(_, secret)| secret);
-        // aws-lc would compute our share once more first.
-        if let Some(secret) = agreed.or_else(|| agree_alone(&self.0, *peer)) {
-            // "Implementations MUST check whether the computed Diffie-Hellman shared secret is the all-zero value and
-            // abort if so" (RFC 8446 section 7.4.2).
-            let zero = secret.iter().fold(0, |bits, byte| bits | byte) == 0;
-            return if zero { Err(refused()) } else { Ok(SharedSecret::from(&secret[..])) };
+        let secret = match self.0.take(peer) {
+            Outcome::Agreed(secret) => secret,
+            Outcome::Unused(ours) => agree_alone(ours, peer).ok_or_else(refused)?,
+            // One secret is not used with two shares, whoever was wrong about which is the server's.
+            Outcome::Spent => return Err(Error::General("the key share has agreed with another one".into())),
+        };
+        // "Implementations MUST check whether the computed Diffie-Hellman shared secret is the all-zero value and abort
+        // if so" (RFC 8446 section 7.4.2).
+        if secret.iter().fold(0, |bits, byte| bits | byte) == 0 {
+            return Err(refused());
         }
-        let key = PrivateKey::from_private_key(&agreement::X25519, &*self.0.secret).map_err(|_| refused())?;
-        let peer = UnparsedPublicKey::new(&agreement::X25519, peer);
-        agreement::agree(&key, peer, refused(), |secret| Ok(SharedSecret::from(secret)))
+        Ok(SharedSecret::from(&secret[..]))
     }
 
     fn pub_key(&self) -> &[u8] {
-        &self.0.public
+        self.0.public()
     }
 
     fn ffdhe_group(&self) -> Option<FfdheGroup<'static>> {
@@ -266,7 +286,7 @@ impl ActiveKeyExchange for Pooled {
 impl Drop for Pooled {
     fn drop(&mut self) {
         // On another thread, or after the pool's end, there is nothing to forget.
-        drop(CLIENT.try_with(|client| client.try_borrow_mut().ok()?.as_mut()?.waiting.remove(&self.0.public)));
+        drop(CLIENT.try_with(|client| client.try_borrow_mut().ok()?.as_mut()?.waiting.remove(self.0.public())));
     }
 }
 
@@ -296,6 +316,91 @@ mod tests {
         (server, half)
     }
 
+    /// An exchange of a connection that is being made.
+    fn begin(group: &dyn SupportedKxGroup) -> (Box<dyn ActiveKeyExchange>, Option<Met>) {
+        let (begun, exchange) = armed(|| group.start().unwrap());
+        (begun, exchange.map(Met))
+    }
+
+    #[test]
+    fn only_a_connection_that_is_being_made_has_a_share_from_the_pool() {
+        let mut keys = keys().unwrap();
+        keys.refill(Instant64::ZERO);
+        let pooled = || CLIENT.with_borrow(|client| client.as_ref().unwrap().turn.pooled());
+        let all = pooled();
+        // A server's exchange of TLS 1.2, or a client's after a HelloRetryRequest.
+        let other = X25519.start().unwrap();
+        assert_eq!(pooled(), all);
+        let (_begun, met) = begin(X25519);
+        assert_eq!(pooled(), all - 1);
+        // One that begins while a connection is made, after its own.
+        let ((first, second), ours) = keys.begin(|| (X25519.start().unwrap(), X25519.start().unwrap()));
+        assert_eq!((pooled(), ours.as_ref().map(|ours| &ours[..])), (all - 2, Some(first.pub_key())));
+        assert!(met.is_some_and(|met| met.0.public()[..] != *first.pub_key()));
+        // A connection that begins with another group arms nothing that comes after it.
+        assert_eq!(keys.begin(|| kx_group::SECP256R1.start().unwrap()).1, None);
+        assert!(std::panic::catch_unwind(|| armed(|| panic!("no connection"))).is_err());
+        let last = X25519.start().unwrap();
+        assert_eq!((pooled(), keys.begin(|| ()).1), (all - 2, None));
+        for client in [other, first, second, last] {
+            let (server, _) = answer(&*client);
+            assert_eq!(client.complete(&server.pub_key).unwrap().secret_bytes(), server.secret.secret_bytes());
+        }
+    }
+
+    #[test]
+    fn a_thread_s_pool_is_as_old_as_its_next_connection_says() {
+        let Ok(batch) = Batch::detect() else { return };
+        let at = |seconds: u64| Instant64::from_nanos(seconds * 1_000_000_000);
+        let refills = || CLIENT.with_borrow(|client| client.as_ref().unwrap().turn.counters().refills);
+        let connect = |now| with_pool(batch, at(now), || X25519.start().unwrap()).1.unwrap();
+        let (first, second) = (connect(10), connect(69));
+        assert_eq!(refills(), 1);
+        drop(X25519.start().unwrap());
+        let third = connect(70);
+        assert_eq!(refills(), 2);
+        assert!(first.0.public() != second.0.public() && second.0.public() != third.0.public());
+    }
+
+    #[test]
+    fn a_secret_is_gone_when_it_has_agreed_and_so_is_what_came_of_it_when_it_is_taken() {
+        let mut keys = keys().unwrap();
+        let (client, met) = begin(X25519);
+        let (met, (server, theirs)) = (met.unwrap(), answer(&*client));
+        let ours = *met.0.public();
+        // Twice at once, and once more with another server's share: it agrees with the first.
+        keys.agree(&[(ours, theirs), (ours, [9; 32])]);
+        keys.agree(&[(ours, [9; 32])]);
+        assert_eq!((keys.counters().batches, keys.counters().lanes, met.0.leftovers()), (1, 1, 1));
+        assert_eq!(client.complete(&server.pub_key).unwrap().secret_bytes(), server.secret.secret_bytes());
+        assert_eq!(met.0.leftovers(), 0);
+        // Nothing was agreed on before: then what is left is nothing, either.
+        for on_another_thread in [false, true] {
+            let (client, met) = begin(X25519);
+            let (met, (server, _)) = (met.unwrap(), answer(&*client));
+            assert_eq!(met.0.leftovers(), 1);
+            let complete = move || client.complete(&server.pub_key).is_ok();
+            let completed = if on_another_thread { std::thread::spawn(complete).join().unwrap() } else { complete() };
+            assert!(completed && met.0.is_agreed());
+            assert_eq!(met.0.leftovers(), 0);
+        }
+    }
+
+    #[test]
+    fn an_exchange_ends_only_after_the_thread_that_agrees_for_it() {
+        let _keys = keys().unwrap();
+        let (client, met) = begin(X25519);
+        let (met, (server, theirs)) = (met.unwrap(), answer(&*client));
+        let mut claim = met.0.claim().unwrap();
+        assert!(met.0.claim().is_none());
+        let mut together = Together::new();
+        together.add(claim.take_ours(), &theirs);
+        let expected = server.secret.secret_bytes().to_vec();
+        let ends = std::thread::spawn(move || client.complete(&server.pub_key).unwrap().secret_bytes().to_vec());
+        claim.shared(&theirs, &together.agree(Kernels::Portable)[0]);
+        assert_eq!(ends.join().unwrap(), expected);
+    }
+
     #[test]
     fn servers_that_answer_together_are_agreed_with_together() {
         assert!(start().is_none());
@@ -305,10 +410,9 @@ mod tests {
         let mut clients = Vec::new();
         let mut exchanges = Vec::new();
         for _ in 0..11 {
-            let client = X25519.start().unwrap();
-            let ours = keys.take_latest().unwrap();
+            let (client, ours) = keys.begin(|| X25519.start().unwrap());
+            let ours = ours.unwrap();
             assert_eq!(client.pub_key(), ours);
-            assert!(keys.take_latest().is_none());
             assert!(exchanges.iter().all(|(other, _)| *other != ours), "a share of another connection");
             let (server, theirs) = answer(&*client);
             exchanges.push((ours, theirs));
@@ -321,15 +425,15 @@ mod tests {
         assert_eq!((keys.counters().batches, keys.counters().lanes), (2, 10));
         let (client, _) = clients.remove(0);
         assert!(client.complete(&[0; 32]).is_err());
-        // A share that was not the one agreed with is computed with for itself, and so is one that nobody announced.
+        // A secret that has agreed with one share agrees with no other; one whose share nobody announced does so now.
         let (client, _) = clients.remove(0);
         let (other, _) = answer(&*client);
-        assert_eq!(client.complete(&other.pub_key).unwrap().secret_bytes(), other.secret.secret_bytes());
-        let alone = X25519.start().unwrap();
+        assert!(matches!(client.complete(&other.pub_key), Err(Error::General(_))));
+        let (alone, _) = begin(X25519);
         let (server, _) = answer(&*alone);
         assert_eq!(alone.complete(&server.pub_key).unwrap().secret_bytes(), server.secret.secret_bytes());
-        assert!(X25519.start().unwrap().complete(&[0; 32]).is_err());
-        assert_eq!((keys.counters().misses, keys.counters().lanes), (3, 13));
+        assert!(begin(X25519).0.complete(&[0; 32]).is_err());
+        assert_eq!((keys.counters().misses, keys.counters().lanes), (2, 12));
         for (client, server) in clients {
             let agreed = client.complete(&server.pub_key).unwrap();
             assert_eq!(agreed.secret_bytes(), server.secret.secret_bytes());
@@ -344,8 +448,7 @@ mod tests {
         let keys = keys().unwrap();
         let mut cx = Context::from_waker(Waker::noop());
         let groups = [X25519, X25519MLKEM768];
-        let begun: Vec<_> = (0..11).map(|i| (groups[i % 2].start().unwrap(), Met::latest().unwrap())).collect();
-        assert!(Met::latest().is_none());
+        let begun: Vec<_> = (0..11).map(|i| begin(groups[i % 2])).map(|(client, met)| (client, met.unwrap())).collect();
         let answers: Vec<_> = begun.iter().map(|(client, _)| answer(&**client)).collect();
         let mut waiting: Vec<_> =
             begun.iter().zip(&answers).map(|((_, met), (_, theirs))| Box::pin(met.agree(*theirs))).collect();
@@ -370,8 +473,8 @@ mod tests {
         let keys = keys().unwrap();
         let mut cx = Context::from_waker(Waker::noop());
         for group in [X25519, X25519MLKEM768] {
-            let client = group.start().unwrap();
-            let met = Met::latest().unwrap();
+            let (client, met) = begin(group);
+            let met = met.unwrap();
             let (server, theirs) = answer(&*client);
             assert!(pin!(met.agree(theirs)).poll(&mut cx).is_pending());
             let secret = std::thread::spawn(move || {
@@ -392,14 +495,14 @@ mod tests {
     #[test]
     fn a_hybrid_share_serves_a_server_that_takes_its_half() {
         let _keys = keys().unwrap();
-        let client = X25519MLKEM768.start().unwrap();
+        let client = begin(X25519MLKEM768).0;
         let (group, half) = client.hybrid_component().unwrap();
         assert_eq!((group, half), (NamedGroup::X25519, &client.pub_key()[1184..]));
         let server = kx_group::X25519.start_and_complete(half).unwrap();
         let agreed = client.complete_hybrid_component(&server.pub_key).unwrap();
         assert_eq!(agreed.secret_bytes(), server.secret.secret_bytes());
         for len in [0, 32, 1088, 1119, 1121] {
-            assert!(X25519MLKEM768.start().unwrap().complete(&vec![9; len]).is_err(), "{len}");
+            assert!(begin(X25519MLKEM768).0.complete(&vec![9; len]).is_err(), "{len}");
         }
     }
 }

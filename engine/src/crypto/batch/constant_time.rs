@@ -66,7 +66,7 @@ fn kernels_on_marked_secrets() {
 
     let numbers: [Scalar; 8] = core::array::from_fn(|lane| scalar([1, 2, 0x7f, 0x80, 0x55, 0xaa, 0x12, 0xed][lane]));
     let key: Montgomery = scalar(0x55).to_montgomery();
-    let sign = |nonces: [Nonce; 8], key: Montgomery| nonces.map(|nonce| (nonce.r, nonce.s(&[7; 32], &key)));
+    let sign = |nonces: [Nonce; 8], key: Montgomery| nonces.map(|nonce| (nonce.r(), nonce.s(&[7; 32], &key)));
     let signed = published(sign(Nonce::of(kernels, table, &secret(numbers)), secret(key)));
     let expected = sign(Nonce::of(kernels, table, &numbers), key);
     for ((r, s), (expected_r, expected_s)) in signed.iter().zip(&expected) {

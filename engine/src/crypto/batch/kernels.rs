@@ -159,7 +159,7 @@ impl Kernels {
         let nonces = core::array::from_fn(|lane| if lane.is_multiple_of(3) { test } else { sample });
         let expected = |lane: usize| if lane.is_multiple_of(3) { RFC_6979_TEST } else { RFC_6979_SAMPLE };
         let key = key.to_montgomery();
-        let signed = p256::Nonce::of(self, table, &nonces).map(|nonce| (nonce.r.to_bytes(), nonce));
+        let signed = p256::Nonce::of(self, table, &nonces).map(|nonce| (nonce.r().to_bytes(), nonce));
         signed.into_iter().enumerate().all(|(lane, (r, nonce))| {
             let (_, digest, expected_r, expected_s) = expected(lane);
             let signature = nonce.sign(&digest, &key).unwrap_or_default();

@@ -17,6 +17,7 @@ mod client;
 mod constant_time;
 mod digits;
 mod edwards;
+mod ephemeral;
 mod field25519;
 mod groups;
 #[cfg(target_arch = "x86_64")]
@@ -26,6 +27,7 @@ mod lanes;
 mod locked;
 mod p256;
 mod signer;
+mod stash;
 #[cfg(test)]
 mod tests;
 mod turn;
@@ -39,7 +41,7 @@ use rustls::crypto::CryptoProvider;
 use super::key_schedule::accelerated;
 pub use client::ClientKeys;
 #[cfg(feature = "client")]
-pub(crate) use client::{Met, pool};
+pub(crate) use client::{Met, with_pool};
 pub use groups::x25519_answer;
 pub(crate) use groups::x25519_share;
 pub use kernels::Unavailable;

@@ -401,7 +401,7 @@ fn a_forked_child_has_an_empty_pool_and_draws_keys_of_its_own() {
 
     let mut turn = turn_of(Kernels::Portable);
     let mut child = || match turn.pooled() {
-        0 => turn.take_pair(Instant64::ZERO).map(|(_, public)| public),
+        0 => turn.take_pair(Instant64::ZERO).map(|ours| *ours.public()),
         _ => None,
     };
     let (mut read, mut write) = std::io::pipe().unwrap();
@@ -418,7 +418,7 @@ fn a_forked_child_has_an_empty_pool_and_draws_keys_of_its_own() {
             std::io::Read::read_exact(&mut read, &mut theirs).unwrap();
             assert_eq!(turn.pooled(), POOLED);
             for _ in 0..POOLED {
-                assert_ne!(turn.take_pair(Instant64::ZERO).unwrap().1, theirs);
+                assert_ne!(*turn.take_pair(Instant64::ZERO).unwrap().public(), theirs);
             }
         }
     }
@@ -461,8 +461,8 @@ mod signing {
             for (number, (nonce, negative)) in numbers.into_iter().zip(nonces.iter().zip(&negatives)) {
                 let key = PrivateKey::from_private_key(&ECDH_P256, &scalar(number).to_bytes()).unwrap();
                 let x = &key.compute_public_key().unwrap().as_ref()[1..33].to_vec();
-                assert_eq!(nonce.r.to_bytes(), Scalar::reduced(x[..].try_into().unwrap()).to_bytes(), "{number}");
-                assert_eq!(nonce.r.to_bytes(), negative.r.to_bytes(), "{number}");
+                assert_eq!(nonce.r().to_bytes(), Scalar::reduced(x[..].try_into().unwrap()).to_bytes(), "{number}");
+                assert_eq!(nonce.r().to_bytes(), negative.r().to_bytes(), "{number}");
             }
         }
     }
@@ -474,7 +474,7 @@ mod signing {
         for kernels in all_kernels() {
             let table = kernels.presigning().unwrap().table;
             let nonces = Nonce::of(kernels, table, &[Scalar::new(&exception).unwrap(); 8]);
-            assert!(nonces.iter().all(|nonce| nonce.r.is_zero()));
+            assert!(nonces.iter().all(|nonce| nonce.r().is_zero()));
         }
     }
 

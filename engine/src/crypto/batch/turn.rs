@@ -12,13 +12,15 @@ use core::time::Duration;
 use std::io;
 
 use aws_lc_rs::rand;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
+use super::ephemeral::{Ephemeral, Pool, Together};
 use super::kernels::{Kernels, Presigning};
 use super::lanes::LANES;
 use super::locked::{Blank, Locked};
-use super::p256::{Montgomery, Nonce, Scalar};
+use super::p256::{Nonce, Nonces};
 use super::signer::any_key;
+use super::stash::{Found, Stash};
 use super::x25519::Octets;
 use crate::time::Instant64;
 
@@ -29,8 +31,6 @@ pub(super) const STASH: usize = 256;
 const POOL: usize = STASH + LANES - 1;
 /// One is left to aws-lc: within a handshake the kernel for two, with one of its places empty, takes as long.
 const BREAK_EVEN: usize = 2;
-/// So many take the kernel for two. That for eight takes 37 us, whatever number of its lanes is used.
-const TWO: usize = 2;
 /// Eight nonces cost what two signatures of aws-lc's do, whatever number of them is used.
 const PRESIGN_MIN: usize = 3;
 /// How long a key pair may wait.
@@ -38,42 +38,14 @@ const AGE_MAX: Duration = Duration::from_secs(60);
 /// When a pool is renewed, so that no turn finds one that is too old.
 const RENEWAL: Duration = Duration::from_secs(50);
 
-/// An ephemeral key pair (RFC 8446 section 7.4.2).
-#[derive(Clone, Copy)]
-struct KeyPair {
-    secret: [u8; 32],
-    public: [u8; 32],
-}
-
-/// What came of one peer's key share.
-#[derive(Clone, Copy)]
-struct Agreement {
-    peer: [u8; 32],
-    public: [u8; 32],
-    secret: [u8; 32],
-    taken: bool,
-}
-
-/// A [`Nonce`] that waits.
-#[derive(Clone, Copy)]
-struct Waiting {
-    r: Scalar,
-    inverse: Montgomery,
-}
-
 /// All that is secret. Zeros are an empty store.
 struct Store {
-    pool: [KeyPair; POOL],
-    pool_len: usize,
-    stash: [Agreement; STASH],
-    stash_len: usize,
-    /// Where the next one is expected: connections advance in the order in which their hellos were seen.
-    stash_at: usize,
-    nonces: [Waiting; STASH],
-    nonces_len: usize,
+    pool: Pool<POOL>,
+    stash: Stash<STASH>,
+    nonces: Nonces<STASH>,
 }
 
-// SAFETY: arrays of integers, integers and a `bool`, for all of which zero bytes are a value; nothing has a destructor.
+// SAFETY: each part of it is one.
 unsafe impl Blank for Store {}
 
 /// How often what happened, since the start.
@@ -121,23 +93,6 @@ pub(crate) struct Turn {
     left: u64,
 }
 
-/// What a key exchange found.
-pub(super) struct Found {
-    pub(super) public: [u8; 32],
-    pub(super) secret: Zeroizing<[u8; 32]>,
-}
-
-impl Store {
-    /// Takes a key pair out of the pool, which must not be empty; secret first.
-    fn pop(&mut self) -> (Zeroizing<[u8; 32]>, [u8; 32]) {
-        self.pool_len -= 1;
-        let pair = &mut self.pool[self.pool_len];
-        let taken = (Zeroizing::new(pair.secret), pair.public);
-        pair.secret.zeroize();
-        taken
-    }
-}
-
 thread_local! {
     static INSTALLED: RefCell<Option<Box<Turn>>> = const { RefCell::new(None) };
 }
@@ -159,7 +114,7 @@ impl Turn {
     /// is left to aws-lc: no pair is made while answers wait.
     pub(crate) fn agree(&mut self, peers: &[[u8; 32]], now: Instant64) {
         self.drop_older(AGE_MAX, now);
-        let most = self.store.pool_len.min(STASH - self.store.stash_len);
+        let most = self.store.pool.len().min(self.store.stash.room());
         let (ahead, beyond) = peers.split_at(peers.len().min(most));
         self.left = beyond.len() as u64;
         for peers in ahead.chunks(LANES) {
@@ -174,43 +129,35 @@ impl Turn {
 
     /// At most eight of them, for which the pool has key pairs.
     fn agree_chunk(&mut self, peers: &[[u8; 32]]) {
-        let mut secrets = Zeroizing::new([[0; 32]; LANES]);
-        let mut shares = [[0; 32]; LANES];
+        let mut together = Together::new();
         let mut public = [[0; 32]; LANES];
-        for (lane, peer) in peers.iter().enumerate() {
-            let (secret, share) = self.store.pop();
-            (secrets[lane], public[lane], shares[lane]) = (*secret, share, *peer);
+        for (public, peer) in public.iter_mut().zip(peers) {
+            let Some(ours) = self.store.pool.pop() else { break };
+            *public = *ours.public();
+            together.add(ours, peer);
         }
-        let agreed = self.agree_now(&secrets, &shares, peers.len());
-        for (lane, peer) in peers.iter().enumerate() {
-            let store = &mut *self.store;
-            store.stash[store.stash_len] =
-                Agreement { peer: *peer, public: public[lane], secret: agreed[lane], taken: false };
-            store.stash_len += 1;
+        let used = together.len();
+        let agreed = self.agree_now(together);
+        for ((peer, public), secret) in peers.iter().zip(&public).zip(agreed.iter()).take(used) {
+            self.store.stash.add(peer, public, secret);
         }
     }
 
-    /// Takes a key pair out of the pool, secret first. It is for clients, whom nobody waits for: where the pool is empty,
-    /// eight are made.
-    pub(super) fn take_pair(&mut self, now: Instant64) -> Option<(Zeroizing<[u8; 32]>, [u8; 32])> {
+    /// Takes a key pair out of the pool. It is for clients, whom nobody waits for: where the pool is empty, eight are
+    /// made.
+    pub(super) fn take_pair(&mut self, now: Instant64) -> Option<Ephemeral> {
         self.drop_older(AGE_MAX, now);
-        if self.store.pool_len == 0 && !self.refill_once(now) {
-            return None;
+        if self.store.pool.len() == 0 {
+            self.refill_once(now);
         }
-        Some(self.store.pop())
+        self.store.pool.pop()
     }
 
-    /// Computes shared secrets of which the first `used` matter.
-    pub(super) fn agree_now(&mut self, secrets: &Octets, peers: &Octets, used: usize) -> Zeroizing<Octets> {
+    /// Computes shared secrets, in the order in which the pairs were added.
+    pub(super) fn agree_now(&mut self, together: Together) -> Zeroizing<Octets> {
         self.counters.batches += 1;
-        self.counters.lanes += used as u64;
-        if used > TWO {
-            return self.kernels.agree(secrets, peers);
-        }
-        let mut agreed = Zeroizing::new([[0; 32]; LANES]);
-        let secrets = Zeroizing::new([secrets[0], secrets[1]]);
-        agreed[..TWO].copy_from_slice(&*self.kernels.agree_two(&secrets, &[peers[0], peers[1]]));
-        agreed
+        self.counters.lanes += together.len() as u64;
+        together.agree(self.kernels)
     }
 
     /// Counts a key exchange that found nothing ready.
@@ -221,13 +168,10 @@ impl Turn {
     /// Draws nonces for so many signatures, as far as that pays.
     pub(crate) fn presign(&mut self, mut signatures: usize) {
         let Some(presigning) = self.presigning.filter(|_| any_key()) else { return };
-        while signatures >= PRESIGN_MIN && self.store.nonces_len + LANES <= STASH {
-            let Some(drawn) = Nonce::draw(self.kernels, presigning.table) else { return };
+        while signatures >= PRESIGN_MIN && self.store.nonces.has_room() {
             let wanted = signatures.min(LANES);
-            for nonce in drawn.iter().take(wanted) {
-                let store = &mut *self.store;
-                store.nonces[store.nonces_len] = Waiting { r: nonce.r, inverse: nonce.inverse };
-                store.nonces_len += 1;
+            if self.store.nonces.draw(self.kernels, presigning.table, wanted).is_none() {
+                return;
             }
             self.counters.nonces += wanted as u64;
             signatures -= wanted;
@@ -236,11 +180,7 @@ impl Turn {
 
     /// Takes a nonce out.
     fn take_nonce(&mut self) -> Option<Nonce> {
-        let store = &mut *self.store;
-        store.nonces_len = store.nonces_len.checked_sub(1)?;
-        let waiting = &mut store.nonces[store.nonces_len];
-        let nonce = Nonce { r: waiting.r, inverse: waiting.inverse };
-        waiting.inverse.zeroize();
+        let nonce = self.store.nonces.pop()?;
         self.counters.presigned += 1;
         Some(nonce)
     }
@@ -248,7 +188,7 @@ impl Turn {
     /// Fills the pool up, and renews one that would soon be too old. It is not to be done while an answer waits.
     pub(crate) fn refill(&mut self, now: Instant64) {
         self.drop_older(RENEWAL, now);
-        while self.store.pool_len + LANES <= POOL && self.refill_once(now) {}
+        while self.store.pool.has_room() && self.refill_once(now) {}
     }
 
     /// Makes eight key pairs; `false` when there is no randomness.
@@ -258,21 +198,17 @@ impl Turn {
             return false;
         }
         let public = self.kernels.public(&secrets);
-        let store = &mut *self.store;
-        if store.pool_len == 0 {
+        if self.store.pool.len() == 0 {
             self.pool_since = now;
         }
-        for (secret, public) in secrets.iter().zip(public) {
-            store.pool[store.pool_len] = KeyPair { secret: *secret, public };
-            store.pool_len += 1;
-        }
+        self.store.pool.add(&secrets, &public);
         self.counters.refills += 1;
         true
     }
 
     /// When the pool is to be renewed by [`refill`](Self::refill).
     pub(crate) fn renews_at(&self) -> Option<Instant64> {
-        (self.store.pool_len > 0).then(|| self.pool_since + RENEWAL)
+        (self.store.pool.len() > 0).then(|| self.pool_since + RENEWAL)
     }
 
     fn drop_older(&mut self, age: Duration, now: Instant64) {
@@ -283,51 +219,24 @@ impl Turn {
 
     /// Wipes the pool.
     pub(crate) fn forget(&mut self) {
-        let store = &mut *self.store;
-        store.pool[..store.pool_len].iter_mut().for_each(|pair| pair.secret.zeroize());
-        store.pool_len = 0;
-    }
-
-    /// Takes what was computed for a peer's share: each result once.
-    fn take(&mut self, peer: &[u8]) -> Option<Found> {
-        let store = &mut *self.store;
-        let (before, from) = (0..store.stash_at, store.stash_at..store.stash_len);
-        let at = from.chain(before).find(|at| !store.stash[*at].taken && store.stash[*at].peer == peer)?;
-        store.stash_at = at + 1;
-        let agreement = &mut store.stash[at];
-        agreement.taken = true;
-        let found = Found { public: agreement.public, secret: Zeroizing::new(agreement.secret) };
-        agreement.secret.zeroize();
-        Some(found)
+        self.store.pool.wipe();
     }
 
     /// Wipes what was not taken.
     pub(crate) fn wipe(&mut self) {
-        let store = &mut *self.store;
-        store.stash[..store.stash_len].iter_mut().for_each(|agreement| agreement.secret.zeroize());
-        (store.stash_len, store.stash_at) = (0, 0);
-        store.nonces[..store.nonces_len].iter_mut().for_each(|nonce| nonce.inverse.zeroize());
-        store.nonces_len = 0;
+        self.store.stash.wipe();
+        self.store.nonces.wipe();
     }
 
     #[cfg(test)]
     pub(super) fn pooled(&self) -> usize {
-        self.store.pool_len
+        self.store.pool.len()
     }
 
     /// Secrets that are there although nobody may use them any more, or yet.
     #[cfg(test)]
     pub(super) fn leftovers(&self) -> usize {
-        let store = &*self.store;
-        let pool = store.pool[store.pool_len..].iter().filter(|pair| pair.secret != [0; 32]);
-        let stash = store.stash.iter().enumerate().filter(|(at, a)| *at >= store.stash_len || a.taken);
-        let stash = stash.filter(|(_, a)| a.secret != [0; 32]);
-        let nonces = store.nonces[store.nonces_len..].iter().filter(|nonce| {
-            // SAFETY: four words, each of which is eight bytes.
-            let bytes = unsafe { *core::ptr::from_ref(&nonce.inverse).cast::<[u8; 32]>() };
-            bytes != [0; 32]
-        });
-        pool.count() + stash.count() + nonces.count()
+        self.store.pool.leftovers() + self.store.stash.leftovers() + self.store.nonces.leftovers()
     }
 
     /// Where the secrets are.
@@ -390,7 +299,7 @@ impl Drop for Installed {
 pub(super) fn take(peer: &[u8]) -> Option<Found> {
     INSTALLED.with_borrow_mut(|installed| {
         let turn = installed.as_mut()?;
-        let found = turn.take(peer);
+        let found = turn.store.stash.take(peer);
         if found.is_none() {
             match turn.left.checked_sub(1) {
                 Some(left) => turn.left = left,

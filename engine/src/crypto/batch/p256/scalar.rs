@@ -110,6 +110,12 @@ impl Scalar {
 }
 
 impl Montgomery {
+    /// Whether it was wiped.
+    #[cfg(test)]
+    pub(super) fn is_zero(&self) -> bool {
+        self.0 == [0; 4]
+    }
+
     pub(super) fn mul(&self, other: &Self) -> Self {
         Self(product(&self.0, &other.0))
     }
