@@ -425,8 +425,9 @@ fn a_forked_child_has_an_empty_pool_and_draws_keys_of_its_own() {
 }
 
 mod signing {
-    use aws_lc_rs::digest::{SHA256, digest};
+    use aws_lc_rs::digest::{Digest, SHA256, digest};
     use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
+    use rcgen::PublicKeyData;
     use rustls::SignatureScheme;
     use rustls::crypto::KeyProvider;
     use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -490,7 +491,6 @@ mod signing {
 
     #[test]
     fn aws_lc_verifies_every_signature() {
-        use rcgen::PublicKeyData;
         let full = std::env::var_os("HANDFAST_FULL").is_some();
         for kernels in all_kernels() {
             let table = kernels.presigning().unwrap().table;
@@ -514,7 +514,6 @@ mod signing {
 
     #[test]
     fn a_loaded_key_signs_with_nonces_while_there_are_some() {
-        use rcgen::PublicKeyData;
         let (pair, _) = key();
         let der = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(pair.serialize_der()));
         let loaded = Keys.load_private_key(der).unwrap();
@@ -544,7 +543,9 @@ mod signing {
 
     #[test]
     fn no_two_signatures_have_one_nonce() {
-        let der = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key().0.serialize_der()));
+        let (pair, _) = key();
+        let public = UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, pair.der_bytes());
+        let der = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(pair.serialize_der()));
         let loaded = Keys.load_private_key(der).unwrap();
         let signer = loaded.choose_scheme(&[SignatureScheme::ECDSA_NISTP256_SHA256]).unwrap();
         for kernels in all_kernels() {
@@ -556,6 +557,7 @@ mod signing {
                 // Not all of them, so that some are left for the next turn, which must not have them.
                 for _ in 0..17 {
                     let signature = signer.sign(b"message").unwrap();
+                    public.verify(b"message", &signature).expect("a valid signature");
                     // r, which one nonce always gives.
                     assert!(seen.insert(signature[4..][..usize::from(signature[3])].to_vec()), "{kernels:?}");
                 }
@@ -565,10 +567,10 @@ mod signing {
         }
     }
 
+    /// Wycheproof has vectors for verifiers of ECDSA, and there is none here: their signatures have nothing to test. What
+    /// is signed are their messages, many of which have digests with special values.
     #[test]
-    fn wycheproof_digests_are_signed_and_verified() {
-        // Messages and digests with special values, from the vectors for verification.
-        use rcgen::PublicKeyData;
+    fn wycheproof_messages_are_signed_and_verified() {
         let set = wycheproof::ecdsa::TestSet::load(wycheproof::ecdsa::TestName::EcdsaSecp256r1Sha256).unwrap();
         let (pair, scalar) = key();
         let public = UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, pair.der_bytes());
@@ -587,18 +589,23 @@ mod signing {
 
     #[test]
     fn extreme_digests_are_signed_as_their_remainder() {
-        let (_, scalar) = key();
-        let kernels = Kernels::Portable;
-        let table = kernels.presigning().unwrap().table;
-        let nonces = || Nonce::of(kernels, table, &[7; 8].map(super::signing::scalar)).into_iter().next().unwrap();
-        // The order plus one is one; the largest digest is it less the order.
-        let one = nonces().sign(&scalar_bytes(1), &scalar);
+        let (pair, scalar) = key();
+        let public = UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, pair.der_bytes());
+        let n_minus_1 = below_the_order(1).to_bytes();
         let n_plus_1 = super::hex("ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632552");
-        assert_eq!(nonces().sign(&n_plus_1, &scalar), one);
-        assert!(nonces().sign(&[0; 32], &scalar).is_some() && nonces().sign(&[0xff; 32], &scalar).is_some());
-    }
-
-    fn scalar_bytes(low: u8) -> [u8; 32] {
-        scalar(low).to_bytes()
+        for kernels in all_kernels() {
+            let table = kernels.presigning().unwrap().table;
+            let sign = |digest: &[u8; 32]| {
+                let [nonce, ..] = Nonce::of(kernels, table, &[7; 8].map(super::signing::scalar));
+                let signature = nonce.sign(digest, &scalar).unwrap();
+                let imported = Digest::import_less_safe(digest, &SHA256).unwrap();
+                public.verify_digest(&imported, &signature).expect("a valid signature");
+                signature
+            };
+            // The order plus one is one; the largest digest is it less the order.
+            assert_eq!(sign(&n_plus_1), sign(&super::signing::scalar(1).to_bytes()));
+            let others = [[0; 32], [0xff; 32], n_minus_1].map(|digest| sign(&digest));
+            assert!(others[0] != others[1] && others[1] != others[2]);
+        }
     }
 }
