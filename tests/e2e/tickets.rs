@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use handfast::crypto::TicketSecrets;
@@ -149,6 +150,51 @@ fn host_at(time: Duration, made: &Made, set: &str, adjust: impl FnOnce(Builder) 
 
 fn addr(engine: &Engine) -> SocketAddr {
     engine.handle().local_addr().expect("an address")
+}
+
+/// A wall clock that is set by hand.
+#[derive(Debug)]
+struct Seconds(AtomicU64);
+
+impl TimeProvider for Seconds {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(self.0.load(Ordering::SeqCst))))
+    }
+}
+
+#[test]
+fn a_process_with_a_secret_of_its_own_resumes_sessions_of_two_epochs() {
+    const LIFETIME_SECS: u64 = 90;
+    let Some(openssl) = Peer::OpenSsl.installed() else { return };
+    let (scratch, made) = (Scratch::new(), make(&["localhost"]));
+    let clock = Arc::new(Seconds(AtomicU64::new(0)));
+    let epoch = UnixTime::now().as_secs() / LIFETIME_SECS;
+    let set = |later: u64| clock.0.store((epoch + later) * LIFETIME_SECS + 1, Ordering::SeqCst);
+    let mut sources = Sources::default();
+    sources.time = Arc::clone(&clock) as Arc<_>;
+    let builder = Engine::builder()
+        .listen("127.0.0.1:0".parse::<Endpoint>().expect("an endpoint"))
+        .shards(2)
+        .certificates(made.set("default"))
+        .protocol(Protocol::h2())
+        .ticket_lifetime(Duration::from_secs(LIFETIME_SECS))
+        .sources(sources);
+    for version in ["-tls1_2", "-tls1_3"] {
+        set(0);
+        let engine = builder.clone().start().expect("an engine");
+        let ticket = ticket(&openssl, addr(&engine), &scratch, version);
+        // Whichever shard the kernel chooses.
+        let resumes = || [(); 4].map(|()| resumes(&openssl, addr(&engine), &ticket, version));
+        assert_eq!(resumes(), [true; 4], "{version}");
+        set(1);
+        engine.handle().reload(builder.clone()).expect("a reload");
+        assert_eq!(resumes(), [true; 4], "{version}, one epoch later, after a reload");
+        set(2);
+        assert_eq!(resumes(), [false; 4], "{version}, two epochs later");
+        set(1);
+        assert_eq!(resumes(), [false; 4], "{version}, with the clock put back");
+        engine.shutdown().expect("a drain");
+    }
 }
 
 #[test]

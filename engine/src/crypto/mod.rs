@@ -8,6 +8,7 @@ pub mod batch;
 mod choice;
 mod key_schedule;
 mod sessions;
+mod ticket_ratchet;
 mod ticket_secrets;
 mod tickets;
 

@@ -9,6 +9,7 @@ use aws_lc_rs::hmac::{HMAC_SHA256, Key, sign_to_buffer};
 use rustls::crypto::{CryptoProvider, GetRandomFailed};
 use zeroize::Zeroizing;
 
+use super::ticket_ratchet::Ratchet;
 use crate::error::Culprit;
 use crate::files;
 
@@ -24,7 +25,8 @@ const FILE_BYTES_MAX: usize = 64 * 1024;
 /// What all ticket keys follow from: the first secret seals, every one opens.
 ///
 /// Processes with the same first secrets resume each other's sessions; without a file each process has one of its own,
-/// made at random.
+/// made at random. Shared secrets stay as they are until they are replaced. One's own is replaced in each epoch, for
+/// all of its clones together, and what it was before the last epoch is forgotten.
 ///
 /// The file has one secret per line, in hexadecimal, of 32 to 256 bytes, all of them random. Empty lines and what
 /// follows a `#` do not count. `handfast ticket-secret` and `openssl rand -hex 32` make such a line.
@@ -35,14 +37,20 @@ const FILE_BYTES_MAX: usize = 64 * 1024;
 /// Secrets are overwritten when they are dropped, and [`Debug`] shows none.
 #[derive(Clone)]
 pub struct TicketSecrets {
-    /// Extracted (RFC 5869 section 2.2), so that each is 32 bytes without structure.
-    extracted: Arc<[Zeroizing<[u8; 32]>]>,
-    shared: bool,
+    kind: Kind,
     exposed: Option<Arc<TicketSecretExposed>>,
 }
 
+#[derive(Clone)]
+enum Kind {
+    /// Extracted (RFC 5869 section 2.2), so that each is 32 bytes without structure.
+    Shared(Arc<[Zeroizing<[u8; 32]>]>),
+    /// Of this process alone.
+    Own(Arc<Ratchet>),
+}
+
 impl TicketSecrets {
-    /// One secret of this process: its tickets open until it ends.
+    /// One secret of this process: clones of it open each other's tickets, in their epoch and the next.
     ///
     /// # Errors
     /// The provider has no randomness.
@@ -50,7 +58,7 @@ impl TicketSecrets {
         let mut secret = Zeroizing::new([0; SECRET_BYTES_MIN]);
         provider.secure_random.fill(&mut *secret)?;
         let extracted = extract(&*secret).ok_or(GetRandomFailed)?;
-        Ok(Self { extracted: Arc::new([extracted]), shared: false, exposed: None })
+        Ok(Self { kind: Kind::Own(Arc::new(Ratchet::new(extracted))), exposed: None })
     }
 
     /// Secrets that other processes may have too, each of full entropy.
@@ -87,21 +95,33 @@ impl TicketSecrets {
     /// Other processes may have them too.
     #[must_use]
     pub const fn is_shared(&self) -> bool {
-        self.shared
+        matches!(self.kind, Kind::Shared(_))
     }
 
-    /// Each secret as a key for derivations, the one that seals first.
-    pub(super) fn keys(&self) -> impl Iterator<Item = Key> + '_ {
-        self.extracted.iter().map(|secret| Key::new(HMAC_SHA256, &**secret))
+    /// What one's own secret is in, if it is that.
+    pub(super) fn ratchet(&self) -> Option<&Ratchet> {
+        match &self.kind {
+            Kind::Own(ratchet) => Some(ratchet),
+            Kind::Shared(_) => None,
+        }
+    }
+
+    /// Each shared secret as a key for derivations, with the epochs whose tickets open: clocks of hosts may differ by
+    /// one. What seals is first.
+    pub(super) fn around(&self, epoch: u64) -> Vec<(Key, u64)> {
+        let Kind::Shared(secrets) = &self.kind else { return Vec::new() };
+        let near = [Some(epoch), epoch.checked_sub(1), epoch.checked_add(1)].into_iter().flatten();
+        near.flat_map(|near| secrets.iter().map(move |secret| (Key::new(HMAC_SHA256, &**secret), near))).collect()
     }
 }
 
 impl fmt::Debug for TicketSecrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TicketSecrets")
-            .field("len", &self.extracted.len())
-            .field("shared", &self.shared)
-            .finish_non_exhaustive()
+        let len = match &self.kind {
+            Kind::Shared(secrets) => secrets.len(),
+            Kind::Own(_) => 1,
+        };
+        f.debug_struct("TicketSecrets").field("len", &len).field("shared", &self.is_shared()).finish_non_exhaustive()
     }
 }
 
@@ -285,7 +305,7 @@ impl List {
             return Err(TicketSecretFault::Empty);
         }
         let extracted = self.0.into_iter().map(|(_, secret)| secret).collect();
-        Ok(TicketSecrets { extracted, shared: true, exposed: None })
+        Ok(TicketSecrets { kind: Kind::Shared(extracted), exposed: None })
     }
 }
 
@@ -335,8 +355,13 @@ mod tests {
         parse(text.as_bytes())
     }
 
+    fn extracted(secrets: &TicketSecrets) -> Vec<[u8; 32]> {
+        let Kind::Shared(secrets) = &secrets.kind else { panic!("not shared") };
+        secrets.iter().map(|s| **s).collect()
+    }
+
     fn secrets(text: &str) -> Vec<[u8; 32]> {
-        read(text).unwrap().extracted.iter().map(|s| **s).collect()
+        extracted(&read(text).unwrap())
     }
 
     #[test]
@@ -345,7 +370,7 @@ mod tests {
         assert_eq!(both, [secrets(A)[0], secrets(B)[0]]);
         assert_eq!(both[1], secrets(&B.to_ascii_lowercase())[0]);
         let same = TicketSecrets::new([[0x11_u8; 40]]).unwrap();
-        assert_eq!(same.extracted[0], read(&"11".repeat(40)).unwrap().extracted[0]);
+        assert_eq!(extracted(&same), secrets(&"11".repeat(40)));
         assert!(same.is_shared());
     }
 

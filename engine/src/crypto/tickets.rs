@@ -2,9 +2,10 @@
 //!
 //! A ticket is the name of an epoch's key (8 bytes), a random salt (24), the sealed state, and the tag (16). The keys
 //! of an epoch and their names follow from the secrets, the ticket domain, the lifetime and the epoch's number, so
-//! shards and hosts with the same secrets need no common state: each derives the same keys, and none waits for a lock
-//! of another's. What seals is a key of the ticket's own, derived from the epoch's key and the salt, so that no key
-//! and no nonce is used twice however many hosts seal, and the number of tickets has no bound that matters.
+//! shards and hosts with the same secrets need no common state: each derives the same keys. Shards whose secret is
+//! their process's alone have its [`Ratchet`] in common, and ask it once in an epoch. What seals is a key of the
+//! ticket's own, derived from the epoch's key and the salt, so that no key and no nonce is used twice however many
+//! hosts seal, and the number of tickets has no bound that matters.
 
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -17,6 +18,7 @@ use rustls::server::ProducesTickets;
 use rustls::time_provider::TimeProvider;
 use zeroize::Zeroizing;
 
+use super::ticket_ratchet::Ratchet;
 use super::ticket_secrets::TicketSecrets;
 
 const NAME_LEN: usize = 8;
@@ -27,7 +29,8 @@ const TAG_LEN: usize = 16;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct TicketOptions {
-    /// What the keys follow from; `None` makes a secret at random, which nobody else knows.
+    /// What the keys follow from; `None` makes a secret at random, which nobody else knows and which is replaced in
+    /// each epoch.
     pub secrets: Option<TicketSecrets>,
     /// How long clients are told to keep a ticket: 6 h. It is also how long one epoch is, and a ticket opens in its
     /// own and the next: for at least this long, and for less than twice as long.
@@ -64,12 +67,30 @@ struct EpochKey {
     key: Key,
 }
 
-/// The keys of three epochs in a row: clocks of hosts that share a secret may differ by one.
-struct Keys {
-    epoch: u64,
+/// A stretch of wall clock as long as the lifetime of tickets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Epoch {
+    pub(super) lifetime_secs: u32,
+    pub(super) number: u64,
+}
+
+impl Epoch {
+    pub(super) const fn next(self) -> Self {
+        Self { number: self.number.saturating_add(1), ..self }
+    }
+}
+
+/// What opens at a time.
+#[derive(Default)]
+pub(super) struct Keys {
+    /// When the clock said this.
+    epoch: Option<Epoch>,
     /// The first one seals.
     all: Vec<EpochKey>,
 }
+
+/// The keys of the present epoch, once they have been asked for.
+pub(super) type Cache = RwLock<Option<Keys>>;
 
 /// Seals and opens the tickets of one domain for one shard.
 pub struct Ticketer {
@@ -78,7 +99,7 @@ pub struct Ticketer {
     lifetime_secs: u32,
     provider: Arc<CryptoProvider>,
     time: Arc<dyn TimeProvider>,
-    keys: RwLock<Keys>,
+    keys: Arc<Cache>,
 }
 
 impl Ticketer {
@@ -92,34 +113,44 @@ impl Ticketer {
         time: Arc<dyn TimeProvider>,
     ) -> Self {
         let lifetime_secs = u32::try_from(TicketOptions::nearest_lifetime(lifetime).as_secs()).unwrap_or(u32::MAX);
-        let keys = RwLock::new(Keys { epoch: u64::MAX, all: Vec::new() });
+        let keys = Arc::default();
+        if let Some(ratchet) = secrets.ratchet() {
+            ratchet.register(Arc::downgrade(&keys));
+        }
         Self { secrets, domain, lifetime_secs, provider, time, keys }
+    }
+
+    fn epoch(&self) -> Option<Epoch> {
+        let lifetime_secs = self.lifetime_secs;
+        Some(Epoch { lifetime_secs, number: self.time.current_time()?.as_secs() / u64::from(lifetime_secs) })
     }
 
     /// Calls `f` with the keys of the present epoch.
     fn with_keys<R>(&self, f: impl FnOnce(&Keys) -> Option<R>) -> Option<R> {
-        let epoch = self.time.current_time()?.as_secs() / u64::from(self.lifetime_secs);
+        let epoch = self.epoch();
         {
             let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
-            if keys.epoch == epoch {
-                return f(&keys);
+            if let Some(keys) = keys.as_ref().filter(|keys| keys.epoch == epoch) {
+                return f(keys);
             }
         }
-        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
-        if keys.epoch != epoch {
-            *keys = self.keys_of(epoch)?;
-        }
-        f(&keys)
+        self.with_new_keys(f)
     }
 
-    fn keys_of(&self, epoch: u64) -> Option<Keys> {
-        let mut all = Vec::new();
-        for near in [Some(epoch), epoch.checked_sub(1), epoch.checked_add(1)].into_iter().flatten() {
-            for secret in self.secrets.keys() {
-                all.push(self.epoch_key(&secret, near)?);
-            }
-        }
-        Some(Keys { epoch, all })
+    fn with_new_keys<R>(&self, f: impl FnOnce(&Keys) -> Option<R>) -> Option<R> {
+        let mut ratchet = self.secrets.ratchet().map(Ratchet::hold);
+        // Asked again, as another shard may have turned the ratchet while this one waited for it.
+        let epoch = self.epoch()?;
+        let secrets = match &mut ratchet {
+            Some(ratchet) => ratchet.secrets_at(epoch, self.provider.secure_random)?,
+            None => self.secrets.around(epoch.number),
+        };
+        let all = secrets.iter().map(|(secret, epoch)| self.epoch_key(secret, *epoch)).collect::<Option<_>>()?;
+        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        let keys = keys.insert(Keys { epoch: Some(epoch), all });
+        // Not before: who turns it next finds the keys where it empties them.
+        drop(ratchet);
+        f(keys)
     }
 
     /// Key and name are two outputs of one derivation, so the name says nothing about the key, nor, to others, which
@@ -309,6 +340,34 @@ mod tests {
         for (at, opens) in [(99, true), (101, true), (102, false), (98, false), (100, true), (0, false)] {
             clock.0.store(at * EPOCH, Ordering::Relaxed);
             assert_eq!(ticketer.decrypt(&ticket).is_some(), opens, "epoch {at}");
+        }
+    }
+
+    /// With a secret of this process alone, and the lifetime of an epoch.
+    fn own(secrets: &TicketSecrets, domain: u8, clock: &Arc<Clock>) -> Ticketer {
+        let (provider, clock) = (Arc::new(crate::crypto::provider()), Arc::clone(clock) as Arc<_>);
+        Ticketer::new(secrets.clone(), Duration::from_secs(EPOCH), [domain; 32], provider, clock)
+    }
+
+    #[test]
+    fn a_process_of_its_own_forgets_what_opened_the_tickets_of_epochs_before_the_last() {
+        let secrets = TicketSecrets::random(&crate::crypto::provider()).unwrap();
+        let clock = Clock::at(100 * EPOCH);
+        let (one, two) = (own(&secrets, 1, &clock), own(&secrets, 1, &clock));
+        let ticket = one.encrypt(b"state").unwrap();
+        assert!(two.decrypt(&ticket).is_some());
+        clock.0.store(101 * EPOCH, Ordering::Relaxed);
+        for ticketer in [&one, &two, &own(&secrets, 1, &clock)] {
+            assert!(ticketer.decrypt(&ticket).is_some(), "one epoch later");
+        }
+        clock.0.store(102 * EPOCH, Ordering::Relaxed);
+        assert!(two.decrypt(&ticket).is_none(), "two epochs later");
+        // Whoever reads all that the process has may set the clock as they like.
+        for epoch in [101, 100] {
+            clock.0.store(epoch * EPOCH, Ordering::Relaxed);
+            for ticketer in [&one, &two, &own(&secrets, 1, &clock)] {
+                assert!(ticketer.decrypt(&ticket).is_none(), "epoch {epoch}");
+            }
         }
     }
 

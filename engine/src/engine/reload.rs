@@ -150,8 +150,12 @@ impl Handle {
             return Err(ReloadError::Fixed(fixed));
         }
         if builder.ticket_options.secrets.is_none() {
-            // One of this process alone goes on; shared ones that are not named any more do not.
-            let own = running.ticket_options.secrets.as_ref().filter(|secrets| !secrets.is_shared());
+            // One of this process alone goes on; shared ones that are not named any more do not. Nor does one whose
+            // epochs had another length: handshakes under way still count those.
+            let running = &running.ticket_options;
+            let goes_on =
+                |own: &&TicketSecrets| !own.is_shared() && running.lifetime == builder.ticket_options.lifetime;
+            let own = running.secrets.as_ref().filter(goes_on);
             let secrets = own.cloned().map_or_else(|| TicketSecrets::random(&builder.sources.provider), Ok);
             builder.ticket_options.secrets =
                 Some(secrets.map_err(|e| ReloadError::Invalid(StartError::Tls(e.into())))?);
