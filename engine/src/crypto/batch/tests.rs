@@ -531,7 +531,7 @@ mod signing {
             public.verify(b"message", &signer.sign(b"message").unwrap()).expect("a valid signature");
         }
         let mut turn = installed.take_back().unwrap();
-        assert_eq!((turn.counters().nonces, turn.counters().presigned), (5, 5));
+        assert_eq!((turn.counters().nonces, turn.counters().presigned, turn.leftovers()), (5, 5, 0));
         // What a turn leaves over is gone.
         turn.presign(8);
         let turn = Installed::new(turn).unwrap().take_back().unwrap();
