@@ -240,9 +240,15 @@ impl Metrics {
 }
 
 impl fmt::Display for Metrics {
-    /// One `name value` line for each counter that is not zero.
+    /// One `name value` line for each counter that is not zero, and the mean of lanes after its counters.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.iter().filter(|(_, n)| *n > 0).try_for_each(|(name, n)| writeln!(f, "{name} {n}"))
+        for (name, n) in self.iter().filter(|(_, n)| *n > 0) {
+            writeln!(f, "{name} {n}")?;
+            if let ("batch_lanes", Some(mean)) = (name, self.batch_lanes_mean()) {
+                writeln!(f, "batch_lanes_mean {mean:.2}")?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -255,6 +261,7 @@ mod tests {
         let mut all = Metrics { batch_agreements: 1, batch_lanes: 8, ..Metrics::default() };
         all.add(&Metrics { batch_agreements: 3, batch_lanes: 8, ..Metrics::default() });
         assert_eq!(all.batch_lanes_mean(), Some(4.0));
+        assert_eq!(all.to_string(), "batch_agreements 4\nbatch_lanes 16\nbatch_lanes_mean 4.00\n");
         assert_eq!(Metrics::default().batch_lanes_mean(), None);
     }
 
