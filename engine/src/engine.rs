@@ -3,6 +3,7 @@
 mod cores;
 mod cryptography;
 mod reload;
+mod threads;
 
 pub use reload::{Fixed, ReloadError};
 
@@ -17,19 +18,20 @@ use rustls::compress::CertCompressor;
 use rustls::pki_types::UnixTime;
 
 use cores::{cores, pin_to};
+use threads::{ThreadHandle, ThreadPlan, guarded, joined};
 
-use crate::crypto::batch::Unavailable;
+use crate::crypto::batch::{Batch, Unavailable};
 use crate::crypto::{Crypto, SessionStore, TicketOptions, TicketSecrets};
 use crate::error::Culprit;
 use crate::handshake::{Batched, Blueprint, Live, ProtocolTls, Sources, TlsVersions};
 use crate::identity::{CertificateSet, ClientAuth, IdentityWarning};
 use crate::limits::Limits;
-use crate::metrics::{Counters, Metrics};
+use crate::metrics::Metrics;
 use crate::protocol::Protocol;
 use crate::selection::{Policy, SelectionError, Table, WithoutAlpn};
-use crate::shard::{Control, Destination, Mailbox, Negotiated, Shard, ShardConfig};
+use crate::shard::{Destination, Mailbox, Shard, ShardConfig};
 use crate::transport::Wake;
-use crate::transport::tcp::{self, Endpoint, ListenError, ListenOptions, Listener, Tcp, TcpWaker};
+use crate::transport::tcp::{self, Endpoint, ListenError, ListenOptions, Listener, Tcp};
 
 /// Where workers run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -89,7 +91,7 @@ pub enum StartError {
     WaitWithoutBatch,
     /// ClientHellos cannot be made to wait so long: a second at most.
     BatchWait(Duration),
-    /// The system gives no thread or no poller.
+    /// The system gives no thread, no poller or no memory for secrets.
     System(io::Error),
 }
 
@@ -415,9 +417,12 @@ impl Builder {
                     transport,
                     mail: Some(receiver),
                     workers: Vec::new(),
+                    // It has no handshakes.
+                    turn: None,
                 });
             }
         }
+        let batch = self.batch()?;
         for (i, listeners) in listeners.into_iter().enumerate() {
             threads.push(ThreadPlan {
                 name: format!("hf-shard-{i}"),
@@ -425,6 +430,7 @@ impl Builder {
                 transport: self.transport(listeners)?,
                 mail: None,
                 workers: mailboxes.clone(),
+                turn: batch.map(Batch::turn).transpose().map_err(StartError::System)?,
             });
         }
         drop(mailboxes);
@@ -432,14 +438,15 @@ impl Builder {
         let sessions = Arc::clone(&self.sessions);
         let inner = HandleInner { endpoints, threads: handles, sessions, running: Mutex::new(None) };
         engine.handle = Handle(Arc::new(inner));
+        self.ticket_options.secrets = Some(blueprint.ticket_secrets().clone());
+        // Before there is a thread whose failure could end it.
+        engine.handle.runs(self.clone());
         for (i, plan) in threads.into_iter().enumerate() {
             let is_worker = plan.mail.is_some();
             // On failure the engine is dropped, and with it the threads that run already are told to stop.
-            let join = self.spawn(plan, &engine.handle.0.threads[i], blueprint.live())?;
+            let join = self.spawn(plan, &engine.handle, i, blueprint.live())?;
             if is_worker { engine.workers.push(join) } else { engine.shards.push(join) }
         }
-        self.ticket_options.secrets = Some(blueprint.ticket_secrets().clone());
-        engine.handle.runs(self);
         Ok(engine)
     }
 
@@ -454,16 +461,15 @@ impl Builder {
     fn spawn(
         &self,
         plan: ThreadPlan,
-        handle: &ThreadHandle,
+        handle: &Handle,
+        thread: usize,
         live: Live,
     ) -> Result<JoinHandle<io::Result<()>>, StartError> {
         let destinations = self.destinations();
-        let (limits, control, counters) =
-            (self.limits.clone(), Arc::clone(&handle.control), Arc::clone(&handle.counters));
+        let ThreadHandle { control, counters, .. } = &handle.0.threads[thread];
+        let (limits, control, counters) = (self.limits.clone(), Arc::clone(control), Arc::clone(counters));
         #[cfg(feature = "tokio")]
         let runtime = self.runtime.clone();
-        // A worker thread has no handshakes.
-        let batch = if plan.mail.is_some() { None } else { self.batch()? };
         let (provider, batch_wait) = (Arc::clone(&self.sources.provider), self.batch_wait);
         let body = move || {
             #[cfg(feature = "tokio")]
@@ -476,12 +482,13 @@ impl Builder {
             config.workers = plan.workers;
             config.mail = plan.mail;
             config.counters = counters;
-            if let Some(batch) = batch {
-                config.prepare = Box::new(Batched::new(batch, &provider)?.with_wait(batch_wait));
+            if let Some(turn) = plan.turn {
+                config.prepare = Box::new(Batched::of(turn, &provider).with_wait(batch_wait));
             }
             Shard::new(plan.transport, config).run(&control)
         };
-        thread::Builder::new().name(plan.name).spawn(body).map_err(StartError::System)
+        let handle = handle.clone();
+        thread::Builder::new().name(plan.name).spawn(move || guarded(handle, body)).map_err(StartError::System)
     }
 
     fn destinations(&self) -> Vec<Destination> {
@@ -545,32 +552,6 @@ impl Builder {
 
 fn text(id: &[u8]) -> String {
     id.escape_ascii().to_string()
-}
-
-/// A thread before it starts.
-struct ThreadPlan {
-    name: String,
-    core: Option<usize>,
-    transport: Tcp,
-    mail: Option<crossbeam::channel::Receiver<Negotiated>>,
-    workers: Vec<Mailbox>,
-}
-
-#[derive(Debug)]
-struct ThreadHandle {
-    control: Arc<Control>,
-    counters: Arc<Counters>,
-    waker: TcpWaker,
-}
-
-impl ThreadHandle {
-    fn of(plan: &ThreadPlan) -> Self {
-        Self {
-            control: Arc::default(),
-            counters: Arc::default(),
-            waker: crate::transport::Transport::waker(&plan.transport),
-        }
-    }
 }
 
 #[derive(Debug, Default)]
@@ -648,7 +629,8 @@ impl Engine {
         &self.handle
     }
 
-    /// Waits until the engine has drained, which somebody must have asked its [`Handle`] for.
+    /// Waits until the engine has drained, which somebody must have asked its [`Handle`] for; a thread that fails asks
+    /// for it, too.
     ///
     /// # Errors
     /// A thread's poller failed, or the thread panicked: our bug, and the engine may have ended early.
@@ -657,10 +639,6 @@ impl Engine {
         for shard in self.shards.drain(..) {
             let ended = joined(shard);
             result = result.and(ended);
-            // If one ended by itself the others must not go on unseen.
-            if result.is_err() {
-                self.handle.drain();
-            }
         }
         // The shards' ends of the mailboxes are gone now; the workers must look.
         self.handle.wake_all();
@@ -685,8 +663,4 @@ impl Drop for Engine {
     fn drop(&mut self) {
         self.handle.drain();
     }
-}
-
-fn joined(thread: JoinHandle<io::Result<()>>) -> io::Result<()> {
-    thread.join().unwrap_or_else(|_| Err(io::Error::other("a thread of the engine panicked")))
 }

@@ -48,16 +48,21 @@ impl Batched {
     /// # Errors
     /// The system gives no memory for the secrets.
     pub fn new(batch: Batch, provider: &CryptoProvider) -> io::Result<Self> {
-        Ok(Self {
-            state: State::Idle(Box::new(batch.turn()?)),
-            presigns: batch.presigns(),
+        Ok(Self::of(batch.turn()?, provider))
+    }
+
+    /// As [`new`](Self::new), with memory that is there already.
+    pub(crate) fn of(turn: Turn, provider: &CryptoProvider) -> Self {
+        Self {
+            presigns: turn.presigns(),
+            state: State::Idle(Box::new(turn)),
             provider: provider.clone(),
             shares: Vec::new(),
             signatures: 0,
             counters: BatchCounters::default(),
             wait: Duration::ZERO,
             forgetting: false,
-        })
+        }
     }
 
     /// With ClientHellos held back for others for `wait` at most, while fewer than eight are there.

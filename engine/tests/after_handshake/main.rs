@@ -13,6 +13,7 @@ mod client_http;
 #[cfg(feature = "client-http")]
 mod client_websocket;
 mod curl;
+mod ending;
 mod hand_off;
 mod harness;
 mod http1;

@@ -18,6 +18,9 @@ pub(super) struct Locked<T: Blank> {
     at: NonNull<T>,
 }
 
+// SAFETY: it owns its pages as a `Box` does, and they are of no thread.
+unsafe impl<T: Blank + Send> Send for Locked<T> {}
+
 impl<T: Blank> Locked<T> {
     /// A value of zeros.
     ///

@@ -245,6 +245,11 @@ impl Turn {
         core::ptr::from_ref(&*self.store).addr()
     }
 
+    /// Whether nonces are drawn ahead.
+    pub(crate) const fn presigns(&self) -> bool {
+        self.presigning.is_some()
+    }
+
     pub(crate) const fn counters(&self) -> BatchCounters {
         self.counters
     }
