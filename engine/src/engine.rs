@@ -131,7 +131,7 @@ impl fmt::Display for StartError {
                 f.write_str("waiting for more ClientHellos is a part of batched cryptography: choose that as well")
             }
             Self::BatchWait(asked) => write!(f, "ClientHellos cannot wait {asked:?} for others: 1 second at most"),
-            Self::Crypto(e) => write!(f, "{e}; `auto` or `aws-lc` run on any CPU"),
+            Self::Crypto(e) => write!(f, "{e}; `auto` or `aws-lc` do without"),
             Self::System(e) => write!(f, "cannot start a thread: {e}"),
         }
     }

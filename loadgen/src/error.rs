@@ -186,7 +186,7 @@ impl fmt::Display for UsageError {
             Self::BadResult { path, why } => {
                 write!(f, "{} is no result that can be used here: {why}; write one with --json", path.display())
             }
-            Self::Crypto(error) => write!(f, "{error}; --crypto auto or aws-lc run on any CPU"),
+            Self::Crypto(error) => write!(f, "{error}; --crypto auto or aws-lc do without"),
             Self::Tls(error) => write!(f, "these TLS options do not go together: {error}"),
         }
     }
@@ -249,3 +249,18 @@ impl fmt::Display for RunError {
 }
 
 impl std::error::Error for RunError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cpu_that_cannot_compute_in_batches_is_wrong_usage_with_a_way_out() {
+        let error = RunError::from(UsageError::Crypto(Unavailable::NoIfma));
+        assert_eq!(error.exit_status(), 2);
+        assert_eq!(
+            error.to_string(),
+            "this CPU has no AVX-512 IFMA, which batched cryptography needs; --crypto auto or aws-lc do without"
+        );
+    }
+}

@@ -361,12 +361,15 @@ impl Plan {
     }
 }
 
+/// Whether the key share is one that can be computed together with others.
+pub(crate) fn shares_x25519(args: &Args) -> bool {
+    matches!(args.groups.first(), Some(Group::X25519 | Group::X25519Mlkem768))
+}
+
 /// What computes key exchanges together: nothing when the key share is neither X25519's nor X25519MLKEM768's.
 fn batch(args: &Args) -> Result<Option<Batch>, UsageError> {
     match args.crypto {
-        choice if matches!(args.groups.first(), Some(Group::X25519 | Group::X25519Mlkem768)) => {
-            Crypto::from(choice).resolve().map_err(UsageError::Crypto)
-        }
+        choice if shares_x25519(args) => Crypto::from(choice).resolve().map_err(UsageError::Crypto),
         CryptoChoice::Batch => Err(UsageError::OptionMismatch(
             "--crypto batch is for key shares of X25519: write x25519 or x25519mlkem768 first in --groups, or leave \
              --crypto out",

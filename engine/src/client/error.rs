@@ -290,7 +290,7 @@ impl fmt::Display for ClientError {
             Self::KeyLog { path, kind } => {
                 write!(f, "key log {} cannot be written: {kind}; name a file that may be", path.display())
             }
-            Self::Crypto(e) => write!(f, "{e}; `auto` or `aws-lc` run on any CPU"),
+            Self::Crypto(e) => write!(f, "{e}; `auto` or `aws-lc` do without"),
             Self::Config(e) => write!(f, "TLS configuration: {e}"),
             Self::UnknownHost { host, reason: Some(e) } => write!(f, "host `{host}` is not known: {e}"),
             Self::UnknownHost { host, reason: None } => write!(f, "host `{host}` has no address"),

@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::crypto::{TicketSecretError, TicketSecretExposed};
+use crate::crypto::{Shortfall, TicketSecretError, TicketSecretExposed};
 use crate::engine::StartError;
 use crate::error::Culprit;
 use crate::identity::{IdentityError, IdentityWarning};
@@ -110,6 +110,7 @@ impl Finding {
         match self.kind {
             FindingKind::IdentityWarning(_)
             | FindingKind::TicketSecretsExposed(_)
+            | FindingKind::Shortfall(_)
             | FindingKind::UnusedSet
             | FindingKind::SelfSigned => Severity::Warning,
             _ => Severity::Error,
@@ -118,20 +119,23 @@ impl Finding {
 }
 
 impl fmt::Display for Finding {
-    /// `FILE:LINE:COLUMN: KEY: what is wrong; the mend`, in one line.
+    /// `FILE:LINE:COLUMN: KEY: what is wrong; the mend`, in one line; without the place where there is no file.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut f = OneLine(f);
-        write!(f, "{}:", self.file.display())?;
-        if self.line > 0 {
-            write!(f, "{}:{}:", self.line, self.column)?;
+        if !self.file.as_os_str().is_empty() {
+            write!(f, "{}:", self.file.display())?;
+            if self.line > 0 {
+                write!(f, "{}:{}:", self.line, self.column)?;
+            }
+            f.write_str(" ")?;
         }
         if self.severity() == Severity::Warning {
-            f.write_str(" warning:")?;
+            f.write_str("warning: ")?;
         }
         if !self.key.is_empty() {
-            write!(f, " {}:", self.key)?;
+            write!(f, "{}: ", self.key)?;
         }
-        write!(f, " {}", self.kind)
+        write!(f, "{}", self.kind)
     }
 }
 
@@ -223,6 +227,8 @@ pub enum FindingKind {
     Start(StartError),
     /// A certificate is served all the same.
     IdentityWarning(IdentityWarning),
+    /// With `crypto = "auto"` this machine does without something that its CPU could do.
+    Shortfall(Shortfall),
     /// No protocol uses the certificate set.
     UnusedSet,
     /// The protocol has no certificates: the program makes them, or the engine does not start.
@@ -281,6 +287,7 @@ impl fmt::Display for FindingKind {
             Self::TicketSecretsExposed(w) => w.fmt(f),
             Self::Start(e) => e.fmt(f),
             Self::IdentityWarning(w) => w.fmt(f),
+            Self::Shortfall(what) => what.fmt(f),
             Self::UnusedSet => f.write_str("no protocol uses this certificate set; name it in one, or remove it"),
             Self::SelfSigned => f.write_str(
                 "no certificates here and no set `default`; `handfast serve` makes a self-signed one at each start, \

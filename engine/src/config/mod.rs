@@ -62,7 +62,7 @@ use rustls::compress::CertCompressor;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::UnixTime;
 
-use crate::crypto::{Crypto, TicketOptions};
+use crate::crypto::{Crypto, Shortfall, TicketOptions};
 use crate::engine::{Builder, Engine, Pin, Placement, StartError};
 use crate::files;
 use crate::handshake::TlsVersions;
@@ -290,6 +290,10 @@ impl Config {
         provider(self.crypto, self.presign, self.batch_wait)
     }
 
+    pub(crate) fn shortfall(&self) -> Option<Shortfall> {
+        cryptography(self.crypto, self.presign, self.batch_wait).shortfall()
+    }
+
     /// What an operator should know although the configuration can be used.
     #[must_use]
     pub fn warnings(&self, now: UnixTime) -> Vec<Finding> {
@@ -391,12 +395,17 @@ impl Config {
     }
 }
 
-fn provider(crypto: Crypto, presign: Option<bool>, wait: Duration) -> Result<CryptoProvider, StartError> {
-    let mut builder = Engine::builder().crypto(crypto).batch_wait(wait);
-    if let Some(presign) = presign {
-        builder = builder.presign(presign);
+/// A builder that knows nothing else.
+fn cryptography(crypto: Crypto, presign: Option<bool>, wait: Duration) -> Builder {
+    let builder = Engine::builder().crypto(crypto).batch_wait(wait);
+    match presign {
+        Some(presign) => builder.presign(presign),
+        None => builder,
     }
-    let batch = builder.batch()?;
+}
+
+fn provider(crypto: Crypto, presign: Option<bool>, wait: Duration) -> Result<CryptoProvider, StartError> {
+    let batch = cryptography(crypto, presign, wait).batch()?;
     let provider = crate::crypto::provider();
     Ok(match batch {
         Some(batch) => batch.provider(provider),

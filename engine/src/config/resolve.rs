@@ -12,7 +12,7 @@ use super::file::{self, File, Preference, Serve};
 use super::table::{At, Reader, join, nearest};
 use super::tables::{Named, NamedFile};
 use super::{Config, Listen, ServedProtocol, WithoutAlpn};
-use crate::crypto::{TicketOptions, TicketSecrets};
+use crate::crypto::{Crypto, TicketOptions, TicketSecrets};
 use crate::engine::StartError;
 use crate::identity::{CertificateSet, ClientAuth, ClientAuthMode, ClientRoots, Identity, IdentityError, Place};
 use crate::selection::{PROTOCOLS_MAX, Policy};
@@ -34,6 +34,7 @@ pub(super) fn resolve(file: File, provider: Option<&CryptoProvider>, reader: &mu
     let lacking = lacking_certificates(&sets, &protocols);
     let ticket_options = ticket_options(&file, reader);
     let mut places = Places::new(reader, set_places, unused_sets(&file, &protocols), lacking);
+    places.auto = (file.crypto.0 == Crypto::Auto).then(|| file.crypto.1.clone());
     places.ticket_secrets = file.ticket_secrets.as_ref().map(|file| file.at.clone());
     Config {
         listen: listen(&file.listen, reader),
@@ -301,6 +302,8 @@ pub(super) struct Places {
     sets: Vec<SetPlaces>,
     unused: Vec<At>,
     lacking: Vec<At>,
+    /// Where the file says that `crypto` is "auto".
+    auto: Option<At>,
     ticket_secrets: Option<At>,
 }
 
@@ -319,6 +322,7 @@ impl Places {
             sets,
             unused,
             lacking,
+            auto: None,
             ticket_secrets: None,
         }
     }
@@ -331,15 +335,27 @@ impl Places {
         Reader::new(&self.file, &self.text).finding(at, kind)
     }
 
+    /// What is about no line of the file, which there may not even be.
+    fn unplaced(&self, key: &str, kind: FindingKind) -> Finding {
+        Finding { file: self.file.clone(), line: 0, column: 0, key: key.to_owned(), kind }
+    }
+
     pub(super) fn warnings(&self, config: &Config, now: UnixTime) -> Vec<Finding> {
         let mut findings: Vec<Finding> =
             self.unused.iter().map(|at| self.finding(at, FindingKind::UnusedSet)).collect();
         if config.lacks_certificates() {
             findings.extend(self.lacking.iter().map(|at| self.finding(at, FindingKind::SelfSigned)));
-            if let Some(file) = self.file().filter(|_| self.lacking.is_empty()) {
-                let kind = FindingKind::SelfSigned;
-                findings.push(Finding { file: file.clone(), line: 0, column: 0, key: String::new(), kind });
+            if self.file().is_some() && self.lacking.is_empty() {
+                findings.push(self.unplaced("", FindingKind::SelfSigned));
             }
+        }
+        if let Some(shortfall) = config.shortfall() {
+            let kind = FindingKind::Shortfall(shortfall);
+            findings.push(match &self.auto {
+                Some(at) => self.finding(at, kind),
+                // The program chose it, or its command line.
+                None => self.unplaced("crypto", kind),
+            });
         }
         for places in &self.sets {
             for (identity, at) in places.set.identities().iter().zip(&places.identities) {

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use super::file::File;
 use super::table::{Entry, Topic, topics_of};
 use super::*;
+use crate::crypto::batch::pretend::{Kernel, Machine};
 use crate::identity::Identity;
 
 fn parse(text: &str) -> Result<Config, ConfigError> {
@@ -460,6 +461,28 @@ fn what_can_be_served_all_the_same_is_a_warning() {
 }
 
 #[test]
+fn a_failed_self_test_is_a_warning_where_auto_is_chosen() {
+    let _there = Machine::Faulty(Kernel::P256Multiples).pretend();
+    let shortfall = |config: &Config| {
+        let warnings = config.warnings(UnixTime::now()).into_iter();
+        let mut said = warnings.filter(|f| matches!(f.kind(), FindingKind::Shortfall(_))).map(|f| f.to_string());
+        (said.next(), said.next())
+    };
+    let why = "warning: crypto: the self-test of batched ECDSA nonces failed: do not trust this CPU or this build; \
+               nothing is signed ahead";
+    let mut config = parse("presign = true\ncrypto = \"auto\"").unwrap();
+    assert_eq!(shortfall(&config), (Some(format!("/nowhere/hf.toml:2:10: {why}")), None));
+    config.presign = None;
+    assert_eq!(shortfall(&config), (None, None));
+    // A program that has no file, or chooses otherwise than its file.
+    for (mut config, place) in [(Config::default(), ""), (parse("").unwrap(), "/nowhere/hf.toml: ")] {
+        (config.crypto, config.presign) = (Crypto::Auto, Some(true));
+        assert_eq!(shortfall(&config), (Some(format!("{place}{why}")), None));
+    }
+    assert!(wrong("crypto = \"batch\"").contains("the self-test of batched ECDSA nonces failed"));
+}
+
+#[test]
 fn a_key_that_others_can_read_is_a_warning_where_it_is_named() {
     let files = Files::new();
     fs::set_permissions(files.0.join("one.key"), fs::Permissions::from_mode(0o644)).unwrap();
@@ -548,7 +571,14 @@ fn what_the_builder_can_be_told_has_a_key_or_a_reason_and_each_key_its_method() 
         block.lines().filter_map(method).collect::<Vec<_>>()
     });
     // These are told nothing.
-    let asking = ["Builder::warnings", "Builder::check", "Builder::start", "Builder::batch", "Protocol::destination"];
+    let asking = [
+        "Builder::warnings",
+        "Builder::check",
+        "Builder::start",
+        "Builder::batch",
+        "Builder::shortfall",
+        "Protocol::destination",
+    ];
     let methods: Vec<String> = methods.filter(|method| !asking.contains(&method.as_str())).collect();
     assert!(methods.len() > 30, "{methods:?}");
 

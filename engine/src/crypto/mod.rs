@@ -12,7 +12,7 @@ mod ticket_ratchet;
 mod ticket_secrets;
 mod tickets;
 
-pub use choice::Crypto;
+pub use choice::{Crypto, Shortfall};
 pub(crate) use sessions::SessionsOf;
 pub use sessions::{SessionCounts, SessionStore};
 pub use ticket_secrets::{TicketSecretError, TicketSecretExposed, TicketSecretFault, TicketSecrets, new_ticket_secret};

@@ -13,8 +13,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::{Parser, Subcommand};
+use handfast::crypto::{Crypto, Shortfall};
 
+use crate::args::Args;
 use crate::error::RunError;
+use crate::plan::shares_x25519;
+use crate::progress::say;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -89,6 +93,9 @@ impl Cli {
     /// # Errors
     /// Wrong usage, or nothing could be measured.
     pub fn execute(self, interrupted: &Arc<AtomicBool>) -> Result<u8, RunError> {
+        if let Some(warning) = self.warning(Crypto::shortfall) {
+            say(&warning);
+        }
         match self.command {
             None => run::execute(self.run, interrupted),
             Some(Command::Run(args)) => run::execute(*args, interrupted),
@@ -100,11 +107,31 @@ impl Cli {
             Some(Command::Merge(args)) => merge::execute(&args),
         }
     }
+
+    /// What is to be said when key exchanges are not computed as they should be on this machine.
+    fn warning(&self, shortfall: impl FnOnce(Crypto) -> Option<Shortfall>) -> Option<String> {
+        let load = self.load().filter(|load| shares_x25519(load))?;
+        Some(format!("handfast-load: warning: {}", shortfall(load.crypto.into())?))
+    }
+
+    /// What is loaded, and how, if anything is.
+    fn load(&self) -> Option<&Args> {
+        match &self.command {
+            None => Some(&self.run.load),
+            Some(Command::Run(args)) => Some(&args.load),
+            Some(Command::Max(args)) => Some(&args.load),
+            Some(Command::Hold(args)) => Some(&args.load),
+            Some(Command::Sweep(args)) => Some(&args.load),
+            Some(Command::Compare(args)) => Some(&args.load),
+            Some(Command::Plan(_) | Command::Merge(_)) => None,
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
+    use handfast::crypto::batch::Unavailable;
 
     use super::*;
 
@@ -156,5 +183,21 @@ mod tests {
         assert_eq!(parse(&["a:1", "-c", "5"]).unwrap().run.load.connections, Some(5));
         assert!(matches!(parse(&["run", "a:1"]).unwrap().command, Some(Command::Run(_))));
         assert!(parse(&["--json", "run", "a:1"]).is_err());
+    }
+
+    #[test]
+    fn a_failed_self_test_is_told_whatever_is_run() {
+        let failed = |crypto| {
+            (crypto == Crypto::Auto).then_some(Shortfall::Batch(Unavailable::SelfTest("X25519 key agreement")))
+        };
+        let warning = |args: &[&str]| Cli::try_parse_from([&["handfast-load"], args].concat()).unwrap().warning(failed);
+        let said = "handfast-load: warning: the self-test of batched X25519 key agreement failed: do not trust this CPU or \
+                    this build; aws-lc computes everything";
+        for args in [&[][..], &["run"], &["--quiet"], &["--groups", "x25519"], &["hold", "a:1"], &["sweep"]] {
+            assert_eq!(warning(args).as_deref(), Some(said), "{args:?}");
+        }
+        for args in [&["--crypto", "aws-lc"][..], &["--crypto", "batch"], &["--groups", "p256"], &["merge", "a.hlog"]] {
+            assert_eq!(warning(args), None, "{args:?}");
+        }
     }
 }

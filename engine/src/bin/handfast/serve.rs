@@ -4,8 +4,7 @@ use std::fmt;
 use std::io::{self, Write};
 
 use handfast::config::ConfigError;
-use handfast::crypto::batch::{Batch, Unavailable};
-use handfast::crypto::{Crypto, TicketSecretError};
+use handfast::crypto::TicketSecretError;
 use handfast::identity::IdentityError;
 use handfast::rustls::pki_types::UnixTime;
 use handfast::transport::tcp::raise_descriptor_limit;
@@ -110,14 +109,6 @@ fn announce(engine: &Engine, fingerprint: Option<&str>) {
     }
 }
 
-/// What is to be said when `auto` comes to aws-lc although the CPU could do more.
-fn untrusted(crypto: Crypto, detect: impl FnOnce() -> Result<Batch, Unavailable>) -> Option<String> {
-    match (crypto == Crypto::Auto).then(detect)? {
-        Err(e @ Unavailable::SelfTest(_)) => Some(format!("{e}; aws-lc computes everything")),
-        _ => None,
-    }
-}
-
 /// The file's configuration, if there is a file, with what the command line says instead.
 fn config(args: &ServeArgs) -> Result<(Config, Option<String>), ServeError> {
     let mut config = match (&args.config, args.crypto) {
@@ -131,9 +122,6 @@ fn config(args: &ServeArgs) -> Result<(Config, Option<String>), ServeError> {
         }
     };
     let sets = overrides::apply(args, &mut config)?;
-    if let Some(warning) = untrusted(config.crypto, Batch::detect) {
-        eprintln!("handfast: warning: {warning}");
-    }
     for warning in config.warnings(UnixTime::now()) {
         eprintln!("handfast: {warning}");
     }

@@ -1,6 +1,7 @@
 //! The kernels for this CPU, and the proof at start-up that they compute what they should.
 
 use core::fmt;
+use std::io;
 use std::sync::OnceLock;
 
 use zeroize::Zeroizing;
@@ -20,6 +21,8 @@ pub enum Unavailable {
     NoIfma,
     /// A kernel gave a wrong answer to a known question.
     SelfTest(&'static str),
+    /// The system gives no memory for secrets that a forked child finds wiped.
+    Memory(io::ErrorKind),
 }
 
 impl fmt::Display for Unavailable {
@@ -29,6 +32,11 @@ impl fmt::Display for Unavailable {
             Self::SelfTest(kernel) => {
                 write!(f, "the self-test of batched {kernel} failed: do not trust this CPU or this build")
             }
+            Self::Memory(kind) => write!(
+                f,
+                "no memory that forked children find wiped ({kind}), which batched cryptography keeps secrets in: it needs \
+                 Linux 4.14 or later, and a sandbox that allows MADV_WIPEONFORK"
+            ),
         }
     }
 }
@@ -49,7 +57,7 @@ pub(super) enum Kernels {
 
 #[cfg(test)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kernel {
+pub(crate) enum Kernel {
     Agree,
     AgreeTwo,
     Public,
@@ -60,6 +68,10 @@ impl Kernels {
     /// Those of this CPU, tested once in the life of the process.
     pub(super) fn of_this_cpu() -> Result<Self, Unavailable> {
         static TESTED: OnceLock<Result<(), Unavailable>> = OnceLock::new();
+        #[cfg(test)]
+        if let Some(machine) = super::pretend::machine() {
+            return machine.and_then(|kernels| kernels.unless_faulty(&OnceLock::new()));
+        }
         #[cfg(target_arch = "x86_64")]
         if let Some(ifma) = Ifma::detect() {
             return Self::Ifma(ifma).unless_faulty(&TESTED);
@@ -140,6 +152,10 @@ impl Kernels {
     pub(super) fn presigning(self) -> Result<Presigning, Unavailable> {
         static PRESIGNING: OnceLock<Result<p256::Table, Unavailable>> = OnceLock::new();
         let failed = Unavailable::SelfTest("ECDSA nonces");
+        #[cfg(test)]
+        if matches!(self, Self::Faulty(..)) {
+            return self.tested_table(failed).map(|table| Presigning { table: Box::leak(Box::new(table)) });
+        }
         let table = PRESIGNING.get_or_init(|| self.tested_table(failed));
         table.as_ref().map(|table| Presigning { table }).map_err(|e| *e)
     }

@@ -21,12 +21,30 @@ pub(super) struct Locked<T: Blank> {
 // SAFETY: it owns its pages as a `Box` does, and they are of no thread.
 unsafe impl<T: Blank + Send> Send for Locked<T> {}
 
+/// A page, to see whether there are any.
+struct Page {
+    _bytes: [u8; 4096],
+}
+
+// SAFETY: an array of integers without a destructor.
+unsafe impl Blank for Page {}
+
+/// Whether the system gives such memory at all.
+///
+/// # Errors
+/// It does not.
+pub(super) fn probe() -> io::Result<()> {
+    Locked::<Page>::zeroed().map(drop)
+}
+
 impl<T: Blank> Locked<T> {
     /// A value of zeros.
     ///
     /// # Errors
     /// The system gives no memory. That it cannot be locked is no error: an unprivileged process may lock little.
     pub(super) fn zeroed() -> io::Result<Self> {
+        #[cfg(test)]
+        super::pretend::memory()?;
         pages::map(size_of::<T>()).map(|at| Self { at: at.cast() })
     }
 

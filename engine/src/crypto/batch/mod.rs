@@ -26,6 +26,8 @@ mod kernels;
 mod lanes;
 mod locked;
 mod p256;
+#[cfg(test)]
+pub(crate) mod pretend;
 mod signer;
 mod stash;
 #[cfg(test)]
@@ -66,12 +68,15 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Looks at the CPU, and tests the kernels once in the life of the process.
+    /// Looks at the CPU, tests the kernels once in the life of the process, and sees whether the system has memory for
+    /// secrets.
     ///
     /// # Errors
-    /// The CPU cannot, or a kernel's answer was wrong.
+    /// The CPU cannot, a kernel's answer was wrong, or there is no such memory.
     pub fn detect() -> Result<Self, Unavailable> {
-        Kernels::of_this_cpu().map(|kernels| Self { kernels, presigning: None })
+        let kernels = Kernels::of_this_cpu()?;
+        locked::probe().map_err(|e| Unavailable::Memory(e.kind()))?;
+        Ok(Self { kernels, presigning: None })
     }
 
     /// With ECDSA nonces drawn ahead in each turn, for keys that are loaded with [`provider`](Self::provider) of what
