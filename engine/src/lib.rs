@@ -231,7 +231,7 @@
 //! 8. Errors of `recv` and `send` are one connection's, and the shard closes it; errors of `poll` and `flush` are the
 //!    whole transport's, and end the shard.
 //! 9. [`accepting(false)`](transport::Transport::accepting) leaves new connections where they wait;
-//!    [`stop_listening`](transport::Transport::stop_listening) is for good.
+//!    [`stop_listening`](transport::Transport::stop_listening) is for good, and accepts what waits.
 //! 10. [`release`](transport::Transport::release) may answer `None`, when connections cannot leave (a
 //!     userspace TCP): then workers run on the shard, and a protocol with
 //!     [`hand_off`](Protocol::hand_off) cannot be served.

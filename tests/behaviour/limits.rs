@@ -406,6 +406,19 @@ pub(crate) fn a_drain_resets_those_who_stay<W: World>() {
     world.until("both are reset", |_| client.peer.is_reset() && half.is_reset());
 }
 
+pub(crate) fn a_drain_serves_those_who_wait_to_be_accepted<W: World>() {
+    let (mut world, options) = limited::<W>(|limits| limits.accepts_per_turn = 1);
+    let mut clients: Vec<_> = (0..6).map(|n| Tls::new(world.connect_from(n), &options.config(), "localhost")).collect();
+    clients.iter_mut().for_each(Tls::pump);
+    world.until("one is accepted", |w| w.shard().connections() == 1);
+    world.shard().start_drain();
+    for client in &mut clients {
+        client.handshake(&mut world).expect("a handshake");
+    }
+    world.until("the server has them all too", |w| w.metrics().handshakes() == 6);
+    assert_eq!(world.metrics().opened, 6);
+}
+
 /// A world whose worker echoes, and a client of it with ChaCha20-Poly1305, whose records can be sealed by hand.
 fn with_sealer<W: World>(tls13: bool, change: impl FnOnce(&mut Limits)) -> (W, Sealer<W::Peer>) {
     let (mut config, mut options) = serving(|p| p.serve(echo));

@@ -133,6 +133,7 @@ behaviours! {
         a_worker_that_left_waits_for_its_reader_so_long,
         a_connection_on_which_nothing_moves_is_ended,
         a_drain_resets_those_who_stay,
+        a_drain_serves_those_who_wait_to_be_accepted,
         a_flood_of_key_updates_is_cut_off,
         empty_records_and_warnings_are_cut_off,
         half_a_message_after_the_handshake_is_kept_up_to_a_bound,

@@ -160,7 +160,8 @@ pub trait Transport: Sized {
     /// Turns accepting off and on (load shedding, drain). Turning it on takes what has waited meanwhile.
     fn accepting(&mut self, on: bool);
 
-    /// Stops listening for good: the addresses are free for another process.
+    /// Stops listening for good: the addresses are free for another process. What waits to be accepted is accepted first,
+    /// as far as [`connections_per_shard`](Limits::connections_per_shard) allows, and the next poll reports it.
     fn stop_listening(&mut self);
 
     /// Starts a connection; `writable` reports its end, and an error, if any, comes out of `recv` or `send`.

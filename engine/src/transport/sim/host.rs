@@ -280,13 +280,21 @@ impl Net {
         self.end(link, side.other()).map(|end| end.addr)
     }
 
-    /// The listener is closed, and with it what waited to be accepted.
+    /// The listener is closed. What could be accepted still is, as far as there is room; all else that waited is reset.
     pub(super) fn stop_listening(&mut self, host: usize) {
+        let Host { conns, connections_max, .. } = &self.hosts[host];
+        self.close_listener(host, connections_max.saturating_sub(conns.len()));
+        self.hosts[host].accepting = true;
+    }
+
+    fn close_listener(&mut self, host: usize, room: usize) {
         self.hosts[host].listening = false;
-        self.hosts[host].backlog.clear();
-        self.hosts[host].waiting = 0;
-        let waiting = |end: &End| end.owner == Owner::Deferred(host) || end.owner == Owner::Backlog(host);
-        let links: Vec<_> = self.links().filter(|link| self.end(*link, Side::Server).is_some_and(waiting)).collect();
+        self.hosts[host].backlog.truncate(room);
+        let kept = self.hosts[host].backlog.clone();
+        self.hosts[host].waiting = kept.len();
+        let waits = |end: &End| end.owner == Owner::Deferred(host) || end.owner == Owner::Backlog(host);
+        let waiting = |link: &LinkId| !kept.contains(link) && self.end(*link, Side::Server).is_some_and(waits);
+        let links: Vec<_> = self.links().filter(waiting).collect();
         for link in links {
             self.close_end(link, Side::Server, Close::Abort);
         }
@@ -294,7 +302,7 @@ impl Net {
 
     /// The process behind a transport is gone.
     pub(super) fn drop_host(&mut self, host: usize) {
-        self.stop_listening(host);
+        self.close_listener(host, 0);
         let conns: Vec<_> = self.hosts[host].conns.ids().collect();
         for conn in conns {
             self.close(host, conn, Close::Graceful);

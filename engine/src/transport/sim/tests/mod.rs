@@ -393,17 +393,36 @@ fn a_turn_accepts_no_more_than_its_limit_and_the_next_the_rest() {
 }
 
 #[test]
-fn a_stopped_listener_refuses_and_resets_who_waited() {
-    let net = with(|o| o.defer_accept = true);
-    let (waiting, early) = (net.connect(addr()), net.connect(addr()));
+fn a_stopped_listener_refuses_who_is_late_and_resets_whom_it_cannot_accept() {
+    let net = with(|o| (o.defer_accept, o.connections_max, o.accepts_per_turn) = (true, 2, 1));
+    let silent = net.connect(addr());
+    let early = [(); 3].map(|()| net.connect(addr()));
     let mut server = net.listen(addr());
-    early.send(b"x");
+    early.iter().for_each(|client| client.send(b"x"));
     net.advance(MS);
+    server.accepting(false);
     server.stop_listening();
     let late = net.connect(addr());
     net.advance(MS);
-    assert!(waiting.is_reset() && early.is_reset() && late.is_reset());
+    assert!(silent.is_reset() && late.is_reset());
+    assert_eq!(early.each_ref().map(SimPeer::is_reset), [false, false, true]);
+    for _ in 0..2 {
+        let conn = accepted(&net, &mut server);
+        assert_eq!(read_all(&mut server, conn).unwrap(), (b"x".to_vec(), false));
+    }
     assert_eq!(poll(&mut server), []);
+    assert_eq!(net.waiting_connections(), 0);
+}
+
+#[test]
+fn a_transport_that_is_gone_resets_who_waited() {
+    let net = quiet();
+    let server = net.listen(addr());
+    let client = net.connect(addr());
+    net.advance(MS);
+    drop(server);
+    net.advance(MS);
+    assert!(client.is_reset());
     assert_eq!(net.waiting_connections(), 0);
 }
 
