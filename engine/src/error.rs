@@ -18,7 +18,9 @@ pub enum Culprit {
     Overload,
 }
 
-/// Why a connection did not become a negotiated one.
+/// Why a connection did not become a negotiated one, or was lost between the end of its handshake and its worker.
+///
+/// The handshake of one that was lost has been counted as completed.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Refusal {

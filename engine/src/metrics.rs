@@ -90,9 +90,10 @@ counters! {
     closed,
     /// Connections that left for a worker thread or for the embedding program.
     handed_off,
-    /// Handshakes that were completed in full.
+    /// Handshakes that were completed in full, also of connections that were lost afterwards, before their worker had
+    /// them, and are counted among the [refused](Metrics::refused) too.
     handshakes_full,
-    /// Handshakes that resumed a session.
+    /// Handshakes that resumed a session, with the same exception.
     handshakes_resumed,
     /// Connections whose early data was accepted.
     early_data_accepted,
@@ -214,7 +215,9 @@ impl Metrics {
         (self.batch_agreements > 0).then(|| self.batch_lanes as f64 / self.batch_agreements as f64)
     }
 
-    /// Connections that did not become negotiated ones, by why.
+    /// Connections that no worker was given, by why. Their handshake may have been completed, and counted as such: one
+    /// whose last flight could not be sent is `reset`, one that waited for a worker in vain `mailbox_full`,
+    /// `worker_gone` or `draining`. So handshakes and refusals together may be more than the connections.
     #[must_use]
     pub const fn refused(&self, class: RefusalClass) -> u64 {
         self.refused[class as usize]
