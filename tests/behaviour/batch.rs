@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use handfast::crypto::batch::Batch;
 use handfast::crypto::provider_with;
 use handfast::handshake::{Batched, TlsVersions};
 use handfast::rustls::crypto::aws_lc_rs::kx_group::{SECP256R1, X25519, X25519MLKEM768};
@@ -11,6 +10,7 @@ use handfast::rustls::crypto::{CryptoProvider, SupportedKxGroup};
 use handfast::rustls::{AlertDescription, HandshakeKind, NamedGroup, version};
 use handfast::selection::{Policy, Selection};
 use handfast::shard::ShardConfig;
+use handfast_tests::batch::batch;
 use handfast_tests::certificates::{Made, make};
 use handfast_tests::client::{Options, Tls};
 use handfast_tests::world::{Peer, World};
@@ -21,7 +21,7 @@ const CLIENTS: u64 = 5;
 
 /// A shard that computes in batches with the groups of `provider`, on a CPU that can.
 fn batched(made: &Made, provider: CryptoProvider) -> Option<ShardConfig> {
-    let batch = Batch::detect().ok()?;
+    let batch = batch()?;
     let provider = batch.provider(provider);
     let mut config = one_protocol_with(made, provider.clone());
     config.prepare = Box::new(Batched::new(batch, &provider).expect("memory"));
@@ -77,7 +77,8 @@ pub(crate) fn key_exchanges_of_one_turn_are_computed_together<W: World>() {
 
 pub(crate) fn signatures_of_one_turn_are_prepared_together<W: World>() {
     let made = make(&["localhost"]);
-    let Ok(batch) = Batch::detect().and_then(Batch::with_presigning) else { return };
+    let Some(batch) = batch() else { return };
+    let batch = batch.with_presigning().expect("nonces");
     let provider = batch.provider(handfast::crypto::provider());
     let mut config = one_protocol_of(made.set_with("default", &provider), provider.clone());
     config.prepare = Box::new(Batched::new(batch, &provider).expect("memory"));
@@ -99,6 +100,7 @@ pub(crate) fn resumed_handshakes_are_computed_together_too<W: World>() {
     let m = world.metrics();
     assert_eq!(m.handshakes_resumed, CLIENTS, "{m}");
     assert_eq!((m.batch_lanes + m.batch_scalar_fallbacks, m.batch_misses), (2 * CLIENTS, 0), "{m}");
+    assert!(m.batch_lanes > CLIENTS, "full handshakes and resumed ones: {m}");
 }
 
 pub(crate) fn nothing_is_computed_for_another_group_another_version_or_a_retry<W: World>() {
@@ -134,7 +136,7 @@ fn together<W: World>(world: &mut W, options: &Options) -> Vec<bool> {
 
 pub(crate) fn nothing_is_computed_where_another_version_or_a_refusal_is_foreseen<W: World>() {
     let made = make(&["localhost"]);
-    let Ok(batch) = Batch::detect() else { return };
+    let Some(batch) = batch() else { return };
     let provider = batch.provider(handfast::crypto::provider());
     let world = |versions, policy: Policy| {
         let mut config = one_protocol_by(&made, versions, policy, provider.clone());
@@ -211,7 +213,7 @@ pub(crate) fn one_client_at_a_time_is_left_to_aws_lc<W: World>() {
 pub(crate) fn a_client_of_a_plain_provider_needs_no_batch<W: World>() {
     // Configurations made for batches, and a shard that prepares nothing.
     let made = make(&["localhost"]);
-    let Ok(batch) = Batch::detect() else { return };
+    let Some(batch) = batch() else { return };
     let mut world = W::new(with_provider(&made, batch.provider(handfast::crypto::provider())));
     handshakes(&mut world, &clients(&made, &[X25519MLKEM768, X25519]), HandshakeKind::Full);
     assert_eq!(world.metrics().handshakes_full, CLIENTS);

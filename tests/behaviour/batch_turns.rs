@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use handfast::crypto::batch::{Batch, BatchCounters};
+use handfast::crypto::batch::BatchCounters;
 use handfast::handshake::hello::ClientHelloView;
 use handfast::handshake::{Batched, Foreseen, Prepare, Sources};
 use handfast::rustls::ClientConfig;
@@ -16,6 +16,7 @@ use handfast::time::Instant64;
 use handfast::transport::Transport;
 use handfast::transport::sim::SimPeer;
 use handfast::{Protocol, Stream};
+use handfast_tests::batch::batch;
 use handfast_tests::certificates::{Made, make};
 use handfast_tests::client::{Options, Tls};
 use handfast_tests::world::{SimWorld, World};
@@ -35,7 +36,7 @@ async fn echo(mut stream: Stream) {
 
 /// A shard that serves `chat/1` by an echo, and holds ClientHellos back for so long; `None` where the CPU cannot.
 fn shard(made: &Made, wait: Duration) -> Option<ShardConfig> {
-    let batch = Batch::detect().ok()?;
+    let batch = batch()?;
     let mut sources = Sources::default();
     sources.provider = Arc::new(batch.provider(handfast::crypto::provider()));
     let served = Protocol::alpn("chat/1").serve(echo).destination().clone();
@@ -244,7 +245,7 @@ fn however_many_hellos_come_at_once_key_pairs_are_made_between_their_batches() {
     let made = make(&["localhost"]);
     let config = client(&made);
     let Some(mut shard) = shard(&made, Duration::ZERO) else { return };
-    let batch = Batch::detect().expect("as before");
+    let batch = batch().expect("as before");
     let provider = batch.provider(handfast::crypto::provider());
     let trace = Rc::default();
     shard.prepare = Box::new(Traced(Batched::new(batch, &provider).expect("memory"), Rc::clone(&trace)));
@@ -299,7 +300,7 @@ fn a_panic_in_the_prepare_phase_is_counted_and_costs_its_turn_the_batch() {
     let made = make(&["localhost"]);
     let config = client(&made);
     let Some(mut shard) = shard(&made, Duration::ZERO) else { return };
-    let batch = Batch::detect().expect("as before");
+    let batch = batch().expect("as before");
     let provider = batch.provider(handfast::crypto::provider());
     shard.prepare = Box::new(Clumsy(Batched::new(batch, &provider).expect("memory"), false));
     let mut world = SimWorld::new(shard);
