@@ -1,5 +1,5 @@
-//! Shards over the simulated network with seeded faults, some with early data, some behind a proxy. A failure prints its seed; `HANDFAST_SEEDS=FROM..TO` runs
-//! others, `HANDFAST_SEEDS=N..N+1` that one again.
+//! Shards over the simulated network with seeded faults, some with early data, some behind a proxy, some that compute in
+//! batches. A failure prints its seed; `HANDFAST_SEEDS=FROM..TO` runs others, `HANDFAST_SEEDS=N..N+1` that one again.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -8,11 +8,13 @@ use std::time::Duration;
 use handfast::crypto::batch::Batch;
 use handfast::error::RefusalClass;
 use handfast::handshake::{Batched, Blueprint, ProtocolTls, Sources};
+use handfast::metrics::Metrics;
 use handfast::rustls::ClientConfig;
 use handfast::selection::Table;
 use handfast::shard::{Destination, ShardConfig};
 use handfast::transport::sim::{Faults, SimPeer};
 use handfast::{IpNet, Protocol, ProxyProtocol, Stream};
+use handfast_tests::batch::batch;
 use handfast_tests::certificates::{Made, make};
 use handfast_tests::client::{Options, Tls};
 use handfast_tests::world::{SimWorld, World};
@@ -93,13 +95,15 @@ fn early_clients(made: &Made, blueprint: &Blueprint) -> Arc<ClientConfig> {
     config
 }
 
-fn run(seed: u64, made: &Made, blueprint: &Blueprint) {
+/// What the shard has counted at the end of a seed, where the CPU can compute in batches with `batch`.
+fn run(seed: u64, made: &Made, blueprint: &Blueprint, batch: Option<Batch>) -> Metrics {
     let faults = Faults::swarm(seed);
     let breaks = faults.may_break_connections();
     let mut config = shard(blueprint);
     // Two of three seeds compute in batches, on a CPU that can; the configurations look for what was prepared. One of
     // the two presigns, and holds ClientHellos back for others.
-    if let (1 | 2, Ok(batch)) = (seed % 3, Batch::detect()) {
+    let batch = batch.filter(|_| !seed.is_multiple_of(3));
+    if let Some(batch) = batch {
         let batch = if seed % 3 == 2 { batch.with_presigning().expect("nonces") } else { batch };
         let wait = Duration::from_millis(if seed % 3 == 2 { 5 } else { 0 });
         let batched = Batched::new(batch, &handfast::crypto::provider()).expect("memory");
@@ -153,6 +157,7 @@ fn run(seed: u64, made: &Made, blueprint: &Blueprint) {
     assert_eq!(m.opened, m.closed, "seed {seed}: {m:?}");
     assert_eq!(m.handler_panics, 0, "seed {seed}");
     assert_eq!(m.refused(RefusalClass::Internal), 0, "seed {seed}: something panicked");
+    assert_eq!(m.batch_panics, 0, "seed {seed}: something panicked over a batch");
     assert!(m.handshakes() + m.refused_total() <= m.opened, "seed {seed}: {m:?}");
     for (protocol, handshaking, alpn, got, error) in results {
         assert!(MESSAGE.starts_with(&got), "seed {seed}: bytes changed on their way: {}", got.escape_ascii());
@@ -168,7 +173,11 @@ fn run(seed: u64, made: &Made, blueprint: &Blueprint) {
         assert_eq!(m.handshakes(), CONNECTIONS as u64, "seed {seed}: {m:?}");
         let with_early = if early.is_some() { CONNECTIONS as u64 / 2 } else { 0 };
         assert_eq!(m.early_data_accepted, with_early, "seed {seed}: {m:?}");
+        let prepared = if batch.is_some() { CONNECTIONS as u64 } else { 0 };
+        assert_eq!(m.batch_lanes + m.batch_scalar_fallbacks, prepared, "seed {seed}: {m:?}");
+        assert_eq!((m.batch_misses, m.batch_presigned), (0, m.batch_nonces), "seed {seed}: {m:?}");
     }
+    m
 }
 
 #[test]
@@ -179,14 +188,22 @@ fn every_seed_ends_with_nothing_left() {
     let made = make(&["localhost"]);
     let table = Table::builder().protocol("echo").protocol("close").build().expect("a table");
     let mut sources = Sources::default();
-    if let Ok(batch) = Batch::detect().and_then(Batch::with_presigning) {
-        sources.provider = Arc::new(batch.provider(handfast::crypto::provider()));
+    let batch = batch();
+    if let Some(batch) = batch {
+        let presigning = batch.with_presigning().expect("nonces");
+        sources.provider = Arc::new(presigning.provider(handfast::crypto::provider()));
     }
     let set = made.set_with("default", &sources.provider);
     let mut protocols = ["echo", "close"].map(|id| ProtocolTls::new(id.as_bytes(), Arc::clone(&set)));
     protocols[0].early_data = 1024;
     let blueprint = Blueprint::new(table, &protocols, &sources).expect("configurations");
+    let mut all = Metrics::default();
     for seed in from..to {
-        run(seed, &made, &blueprint);
+        all.add(&run(seed, &made, &blueprint, batch));
+    }
+    // A few seeds may happen to have nothing to compute together.
+    if batch.is_some() && to - from >= 100 {
+        assert!(all.batch_agreements > 0 && all.batch_lanes >= 2 * all.batch_agreements, "{all}");
+        assert!(all.batch_nonces > 0 && all.batch_presigned > 0 && all.batch_held > 0, "{all}");
     }
 }
