@@ -1,91 +1,133 @@
 //! Other people's clients at `handfast serve` that computes their key exchanges in batches.
 //!
-//! ClientHellos wait for a second there, so that those of several clients come together; a client that is alone has
-//! its key exchange computed by itself.
+//! ClientHellos wait there until eight have come: those of eight clients that are started at once meet.
 
-use handfast::crypto::batch::Batch;
-use handfast_tests::peers::{Peer, skipped};
+use std::collections::BTreeSet;
+
+use handfast_tests::batch::batch;
+use handfast_tests::peers::Peer;
 use handfast_tests::process::{Scratch, run};
 
 use crate::curl::{curl, url};
 use crate::measuring::{SHORT, good_load};
 use crate::s_client::{SClient, handshake};
-use crate::server::{Localhost, counter, text};
-use crate::{chromium, gnutls};
+use crate::server::{Localhost, Server, counter, text};
+use crate::{chromium, facts, gnutls};
 
-/// `auto` on any machine, `batch` where the CPU can.
+/// As many as wait for no more.
+const EIGHT: usize = 8;
+/// For so long they wait; one that starts later is left alone.
+const LONG: &str = "1s";
+
+/// `auto` on any machine, `batch`, which presigns, where the CPU can.
 fn choices() -> Vec<&'static str> {
-    match Batch::detect() {
-        Ok(_) => vec!["auto", "batch"],
-        Err(e) => {
-            skipped(&format!("--crypto batch: {e}"));
-            vec!["auto"]
-        }
-    }
+    if batch().is_some() { vec!["auto", "batch"] } else { vec!["auto"] }
 }
 
 fn start(crypto: &str, wait: &str) -> Localhost {
     Localhost::start(&["--crypto", crypto, "--batch-wait", wait, "--tickets", "2", "--stats"])
 }
 
-/// Ends the server: so many key exchanges for X25519 were computed together or left alone, and none was missed.
+/// What a server did with key exchanges for X25519.
+#[derive(Debug)]
+struct Computed {
+    together: u64,
+    alone: u64,
+    /// Nonces that signed nothing.
+    unused: u64,
+}
+
+/// Ends a server, on which nothing must have gone wrong, and which must have used nonces with `batch`; `None` where the
+/// CPU cannot, and nothing was computed.
 #[track_caller]
-fn assert_computed(server: Localhost, x25519: u64) {
-    let stats = server.server.stop().stdout;
+fn computed(server: Server, crypto: &str) -> Option<Computed> {
+    let stats = server.stop().stdout;
     let count = |name| counter(&stats, name);
     assert_eq!((count("batch_misses"), count("batch_panics")), (0, 0), "{stats}");
-    let computed = if Batch::detect().is_ok() { x25519 } else { 0 };
-    assert_eq!(count("batch_lanes") + count("batch_scalar_fallbacks"), computed, "{stats}");
-    assert_eq!(count("batch_presigned"), count("batch_nonces"), "{stats}");
+    let (nonces, presigned) = (count("batch_nonces"), count("batch_presigned"));
+    assert_eq!((nonces > 0, presigned > 0), (crypto == "batch", crypto == "batch"), "{stats}");
+    assert!(presigned <= nonces, "{stats}");
+    let found =
+        Computed { together: count("batch_lanes"), alone: count("batch_scalar_fallbacks"), unused: nonces - presigned };
+    if batch().is_none() {
+        assert_eq!((found.together, found.alone), (0, 0), "{stats}");
+        return None;
+    }
+    Some(found)
+}
+
+/// Ends a server to which so many times eight clients with X25519 came at once, and others that have nothing computed.
+#[track_caller]
+fn assert_eights_computed(server: Localhost, crypto: &str, eights: usize) {
+    let all = (eights * EIGHT) as u64;
+    if let Some(found) = computed(server.server, crypto) {
+        assert_eq!((found.together + found.alone, found.unused), (all, 0), "{found:?}");
+        // Of those started at once a slow machine may leave some alone, and never all.
+        assert!(found.together > all - EIGHT as u64, "{found:?}");
+    }
 }
 
 #[test]
 fn openssl_shakes_hands_in_every_way() {
     let Some(openssl) = Peer::OpenSsl.installed() else { return };
-    let scratch = Scratch::new();
-    let ticket = scratch.path("ticket");
     for crypto in choices() {
-        let server = start(crypto, "1s");
+        let (server, scratch) = (start(crypto, LONG), Scratch::new());
         let verify = ["-alpn", "h2", "-CAfile", server.ca(), "-verify_return_error", "-verify_hostname", "localhost"];
         let with = |args: &[&str]| SClient::start(&openssl, server.addr(), &[&verify[..], args].concat());
-        let together: Vec<_> = (0..4).map(|_| with(&["-tls1_3", "-groups", "X25519"])).collect();
-        for client in together {
-            let ended = client.established().end();
+        let x25519 = ["-tls1_3", "-groups", "X25519"];
+        let tickets: [_; EIGHT] = std::array::from_fn(|i| scratch.path(&i.to_string()));
+        let full = tickets.each_ref().map(|ticket| with(&[&x25519[..], &["-sess_out", text(ticket)]].concat()));
+        for (client, ticket) in full.into_iter().zip(&tickets) {
+            let ended = client.with_ticket(ticket).end();
             assert!(ended.code() == 0 && ended.stdout.contains("Verify return code: 0 (ok)"), "{ended}");
         }
-        // A share that we cannot use: we ask for another one.
+        let resumed = tickets.each_ref().map(|ticket| with(&[&x25519[..], &["-sess_in", text(ticket)]].concat()));
+        for client in resumed {
+            let ended = client.established().end();
+            assert!(ended.code() == 0 && ended.stdout.contains("Reused, TLSv1.3"), "{ended}");
+        }
+        // A share that we cannot use: we ask for another one. What comes of that is not prepared for.
         let retried = with(&["-tls1_3", "-groups", "X448:X25519", "-msg"]).established().end();
         assert_eq!(retried.stdout.matches(", ClientHello").count(), 2, "{retried}");
-        with(&["-tls1_3", "-groups", "P-256"]).established().end();
-        with(&["-tls1_2"]).established().end();
-        with(&["-tls1_3", "-groups", "X25519", "-sess_out", text(&ticket)]).with_ticket(&ticket).end();
-        let args = ["-alpn", "h2", "-tls1_3", "-groups", "X25519", "-sess_in", text(&ticket)];
-        let resumed = handshake(&openssl, server.addr(), &args);
-        assert!(resumed.stdout.contains("Reused, TLSv1.3"), "{resumed}");
-        // What comes of a retry is not prepared for: it is the second ClientHello that is answered.
-        assert_computed(server, 6);
+        for others in [&["-tls1_3", "-groups", "P-256"][..], &["-tls1_2"]] {
+            handshake(&openssl, server.addr(), &[&verify[..], others].concat());
+        }
+        assert_eights_computed(server, crypto, 2);
     }
 }
 
 #[test]
-fn gnutls_and_curl_shake_hands() {
+fn gnutls_shakes_hands_and_resumes() {
+    let Some(program) = Peer::GnuTlsCli.installed() else { return };
+    let resume = |version| [version, "--alpn=h2", "--resume", "--waitresumption"];
     for crypto in choices() {
-        let server = start(crypto, "1ms");
-        if let Some(gnutls) = Peer::GnuTlsCli.installed() {
-            for version in [gnutls::TLS13, gnutls::TLS12] {
-                let args = [version, "--alpn=h2", "--resume", "--waitresumption"];
-                let ended = gnutls::until_its_end(&gnutls, &server, &args, "Resume Handshake was completed");
-                assert!(ended.stdout.contains("This is a resumed session"), "{ended}");
-            }
+        let server = start(crypto, LONG);
+        let mut clients = Vec::new();
+        clients.resize_with(EIGHT, || gnutls::start(&program, &server, &resume(gnutls::X25519)));
+        // These have nothing computed: P-256 is what GnuTLS prefers.
+        clients.extend([gnutls::TLS13, gnutls::TLS12].map(|other| gnutls::start(&program, &server, &resume(other))));
+        for client in clients {
+            let ended = gnutls::ended_after(client, "Resume Handshake was completed");
+            assert!(ended.stdout.contains("This is a resumed session"), "{ended}");
         }
-        if let Some(program) = Peer::Curl.installed() {
-            for version in ["1.3", "1.2"] {
-                let ended = run(curl(&program, &server, &["--http2", "--tls-max", version]).arg(url(&server, "/")));
-                assert_eq!(ended.code(), 0, "{ended}");
-            }
-        }
-        let stats = server.server.stop().stdout;
-        assert_eq!((counter(&stats, "batch_misses"), counter(&stats, "batch_panics")), (0, 0), "{stats}");
+        assert_eights_computed(server, crypto, 2);
+    }
+}
+
+#[test]
+fn curl_shakes_hands_over_several_connections_at_once() {
+    let Some(program) = Peer::Curl.installed() else { return };
+    for crypto in choices() {
+        let server = start(crypto, LONG);
+        let eight = ["--http2", "--parallel", "--parallel-immediate", "--curves", "X25519"];
+        let ended = run(curl(&program, &server, &eight).arg(url(&server, &format!("/?[1-{EIGHT}]"))));
+        let facts = facts::all(&ended.stdout);
+        let peers: BTreeSet<_> = facts.iter().map(|facts| facts["peer"].to_string()).collect();
+        assert_eq!((ended.code(), facts.len(), peers.len()), (0, EIGHT, EIGHT), "{ended}");
+        assert!(facts.iter().all(|facts| facts["group"] == "X25519"), "{ended}");
+        let ended = run(curl(&program, &server, &["--http2", "--tls-max", "1.2"]).arg(url(&server, "/")));
+        assert_eq!(ended.code(), 0, "{ended}");
+        assert_eights_computed(server, crypto, 1);
     }
 }
 
@@ -94,27 +136,34 @@ fn our_load_generator_shakes_hands_over_both_groups() {
     for crypto in choices() {
         for group in ["x25519", "x25519mlkem768"] {
             for how in [&[][..], &["--resume"]] {
-                let server = start(crypto, "100us");
+                // Its last connections are alone, and wait.
+                let server = start(crypto, "10ms");
                 let target = server.addr().to_string();
                 let args = [&[&target, "--groups", group, "--ca", server.ca(), "--sni", "localhost"], &SHORT[..], how];
                 let (figures, _) = good_load(&args.concat());
                 let all = figures["handshakes_all"].as_u64().expect("a number");
                 // Those that it began and did not end were computed, too.
-                let stats = server.server.stop().stdout;
-                assert_eq!((counter(&stats, "batch_misses"), counter(&stats, "batch_panics")), (0, 0), "{stats}");
-                let computed = counter(&stats, "batch_lanes") + counter(&stats, "batch_scalar_fallbacks");
-                assert!(computed >= all || Batch::detect().is_err(), "{stats}");
+                if let Some(found) = computed(server.server, crypto) {
+                    assert!(found.together > 0 && found.together + found.alone >= all, "{found:?} of {all}");
+                }
             }
         }
     }
 }
 
 #[test]
-fn chromium_opens_a_page_and_a_websocket_in_it() {
+fn chromium_opens_a_page_a_websocket_in_it_and_several_hosts_at_once() {
     for crypto in choices() {
-        let server = crate::server::Server::start(&["--listen", "127.0.0.1:0", "--crypto", crypto]);
-        let Some(seen) = chromium::visit(&server) else { return };
+        let args = ["--listen", "127.0.0.1:0", "--crypto", crypto, "--batch-wait", LONG, "--stats"];
+        let server = Server::start(&args);
+        let Some(seen) = chromium::visit_and_fetch(&server, EIGHT) else { return };
         assert_eq!((&seen["protocol"], &seen["status"]), (&"h2".into(), &200.into()), "{seen}");
         chromium::assert_conversed(&seen["socket"]);
+        assert_eq!(seen["fetched"], EIGHT, "{seen}");
+        let groups = seen["groups"].as_object().expect("a group for each host");
+        assert!(groups.len() == EIGHT + 1 && groups.values().all(|group| group == "X25519MLKEM768"), "{seen}");
+        if let Some(found) = computed(server, crypto) {
+            assert!(found.together >= 2, "{found:?}");
+        }
     }
 }

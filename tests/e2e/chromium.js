@@ -1,10 +1,13 @@
 // Opens a page and a WebSocket in Chromium, and prints what the browser itself says of them, as JSON.
 //
-// node chromium.js PUPPETEER CHROMIUM PROFILE URL: the module, the browser, a new directory, and an https URL whose host
-// echoes to WebSockets on /ws.
+// node chromium.js PUPPETEER CHROMIUM PROFILE URL HOSTS: the module, the browser, a new directory, an https URL whose host
+// echoes to WebSockets on /ws, and from how many hosts the page fetches something at once: the same server by other
+// names, for each of which the browser opens a connection.
 'use strict';
 
-const [puppeteer, executablePath, userDataDir, url] = process.argv.slice(2);
+const [puppeteer, executablePath, userDataDir, url, hosts] = process.argv.slice(2);
+const { port } = new URL(url);
+const others = Array.from({ length: Number(hosts) }, (_, i) => `https://host-${i}.test:${port}/`);
 
 const flags = [
   '--headless',
@@ -16,7 +19,7 @@ const flags = [
   '--disable-component-update',
   '--disable-sync',
   '--ignore-certificate-errors',
-  '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost',
+  '--host-resolver-rules=MAP *.test 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost',
 ];
 
 // Runs in the page: sends each message, and gives back whether the same one came.
@@ -44,6 +47,12 @@ async function converse(target) {
   return { ...same, extensions: socket.extensions, close: { code, reason, wasClean } };
 }
 
+// Runs in the page: how many of these answered; no page of another host may know more.
+async function fetchAll(urls) {
+  const fetched = await Promise.all(urls.map((target) => fetch(target, { mode: 'no-cors' })));
+  return fetched.filter(({ type }) => type === 'opaque').length;
+}
+
 async function main() {
   const browser = await require(puppeteer).launch({ executablePath, userDataDir, args: flags });
   try {
@@ -55,11 +64,20 @@ async function main() {
     const opened = new Promise((resolve) => {
       devtools.once('Network.webSocketHandshakeResponseReceived', ({ response }) => resolve(response.status));
     });
+    const groups = {};
+    const answered = new Promise((resolve) => {
+      devtools.on('Network.responseReceived', ({ response }) => {
+        groups[new URL(response.url).hostname] = response.securityDetails?.keyExchangeGroup;
+        if (Object.keys(groups).length > others.length) resolve();
+      });
+    });
     await page.goto(url, { waitUntil: 'load' });
     const protocol = await page.evaluate(() => performance.getEntriesByType('navigation')[0].nextHopProtocol);
     const socket = await page.evaluate(converse, `${url.replace(/^https/, 'wss')}ws`);
+    const fetched = await page.evaluate(fetchAll, others);
+    await answered;
     const status = await Promise.race([opened, new Promise((resolve) => setTimeout(resolve, 5000, null))]);
-    console.log(JSON.stringify({ protocol, socket, status }));
+    console.log(JSON.stringify({ protocol, socket, status, fetched, groups }));
   } finally {
     await browser.close();
   }

@@ -10,6 +10,11 @@ use crate::server::Server;
 
 /// What the browser says of a page, and of a WebSocket that the page opens.
 pub(crate) fn visit(server: &Server) -> Option<Value> {
+    visit_and_fetch(server, 0)
+}
+
+/// The same, and what it says of as many further hosts, from all of which the page fetches something at once.
+pub(crate) fn visit_and_fetch(server: &Server, hosts: usize) -> Option<Value> {
     if !full() {
         skipped(&"Chromium is a peer of ./scripts/test --full");
         return None;
@@ -19,7 +24,7 @@ pub(crate) fn visit(server: &Server) -> Option<Value> {
     let mut command = node.command();
     command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("e2e/chromium.js"));
     command.arg(tools().join("node/node_modules/puppeteer-core")).arg(chromium.path());
-    command.arg(scratch.path("profile")).arg(format!("https://{}/", server.addr()));
+    command.arg(scratch.path("profile")).arg(format!("https://{}/", server.addr())).arg(hosts.to_string());
     let ended = run(&mut command);
     assert_eq!(ended.code(), 0, "{ended}");
     Some(serde_json::from_str(&ended.stdout).unwrap_or_else(|e| panic!("{e}: {ended}")))

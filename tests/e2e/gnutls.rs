@@ -9,7 +9,10 @@ use crate::server::Localhost;
 pub(crate) const TLS12: &str = "--priority=NORMAL:-VERS-ALL:+VERS-TLS1.2";
 pub(crate) const TLS13: &str = "--priority=NORMAL:-VERS-ALL:+VERS-TLS1.3";
 
-fn start(gnutls: &Program, server: &Localhost, args: &[&str]) -> Process {
+/// The only group, which GnuTLS does not prefer.
+pub(crate) const X25519: &str = "--priority=NORMAL:-VERS-ALL:+VERS-TLS1.3:-GROUP-ALL:+GROUP-X25519";
+
+pub(crate) fn start(gnutls: &Program, server: &Localhost, args: &[&str]) -> Process {
     let mut command = gnutls.command();
     command.args(["--port", &server.addr().port().to_string(), "--x509cafile", server.ca()]);
     command.args(["--sni-hostname=localhost", "--verify-hostname=localhost"]).args(args).arg("127.0.0.1");
@@ -18,7 +21,12 @@ fn start(gnutls: &Program, server: &Localhost, args: &[&str]) -> Process {
 
 #[track_caller]
 pub(crate) fn until_its_end(gnutls: &Program, server: &Localhost, args: &[&str], event: &str) -> Ended {
-    let client = start(gnutls, server, args);
+    ended_after(start(gnutls, server, args), event)
+}
+
+/// Ends one that has said so.
+#[track_caller]
+pub(crate) fn ended_after(client: Process, event: &str) -> Ended {
     client.wait_for_text(event);
     let ended = client.end();
     assert_eq!(ended.code(), 0, "{ended}");
