@@ -25,7 +25,7 @@ use crate::crypto::{Crypto, SessionStore, TicketOptions, TicketSecrets};
 use crate::error::Culprit;
 use crate::handshake::{Batched, Blueprint, Live, ProtocolTls, Sources, TlsVersions};
 use crate::identity::{CertificateSet, ClientAuth, IdentityWarning};
-use crate::limits::Limits;
+use crate::limits::{LimitError, Limits};
 use crate::metrics::Metrics;
 use crate::protocol::Protocol;
 use crate::selection::{Policy, SelectionError, Table, WithoutAlpn};
@@ -75,6 +75,8 @@ pub enum StartError {
     },
     /// Zero shards, or zero worker threads.
     NoThreads,
+    /// Within this limit nothing could be served.
+    Limit(LimitError),
     /// Session tickets cannot live this long: from a second to the seven days of RFC 8446 section 4.6.1.
     TicketLifetime(Duration),
     /// The registered protocols do not make a table.
@@ -117,6 +119,7 @@ impl fmt::Display for StartError {
                 write!(f, "protocol `{protocol}` is named as fallback or default but not registered")
             }
             Self::NoThreads => f.write_str("at least one shard, and one worker thread where any are asked for"),
+            Self::Limit(e) => e.fmt(f),
             Self::TicketLifetime(asked) => write!(
                 f,
                 "session tickets cannot live {asked:?}: choose from 1 second to 7 days, or no tickets to have none"
@@ -140,6 +143,7 @@ impl fmt::Display for StartError {
 impl std::error::Error for StartError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
+            Self::Limit(e) => Some(e),
             Self::Selection(e) => Some(e),
             Self::Listen(e) => Some(e),
             Self::Tls(e) => Some(e),
@@ -507,6 +511,7 @@ impl Builder {
     }
 
     fn blueprint(&self) -> Result<Blueprint, StartError> {
+        self.limits.check().map_err(StartError::Limit)?;
         let lifetime = self.ticket_options.lifetime;
         if TicketOptions::nearest_lifetime(lifetime) != lifetime {
             return Err(StartError::TicketLifetime(lifetime));

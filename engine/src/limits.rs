@@ -1,5 +1,6 @@
 //! Every limit of the engine, in one struct.
 
+use core::fmt;
 use core::num::NonZeroU32;
 use core::time::Duration;
 
@@ -34,7 +35,8 @@ pub struct Limits {
     pub handshake_bytes: usize,
     /// From accept to the end of the handshake. Met: close.
     pub handshake_deadline: Duration,
-    /// Sessions kept for early data, by all shards together. Met: the oldest are forgotten, and handshake in full.
+    /// Sessions kept for early data, by all shards together, rounded up to a multiple of 16. Met: the oldest are
+    /// forgotten, and handshake in full. Zero keeps none.
     pub early_sessions: usize,
     /// Bytes of memory that they take, about. Met: as for `early_sessions`.
     pub early_session_bytes: usize,
@@ -64,6 +66,88 @@ pub struct Limits {
     /// How long a drain waits for connections to end by themselves. Met: they are reset.
     pub drain_deadline: Duration,
 }
+
+impl Limits {
+    /// That something can be served within them; [`Builder::start`](crate::Builder::start) asks.
+    ///
+    /// # Errors
+    /// The first one that does not allow it.
+    pub fn check(&self) -> Result<(), LimitError> {
+        // None is left out: whoever adds one decides what zero means for it.
+        let Self {
+            connections_per_shard,
+            accepts_per_turn,
+            handshakes_per_shard,
+            source,
+            proxy_header_bytes,
+            proxy_header_deadline,
+            read_bytes_per_turn,
+            client_hello_bytes,
+            handshake_bytes,
+            handshake_deadline,
+            // Zero keeps none.
+            early_sessions: _,
+            early_session_bytes: _,
+            unsent_wait,
+            linger,
+            close_wait,
+            stream_read_bytes,
+            stream_write_bytes,
+            idle_deadline,
+            control_records,
+            mailbox_depth,
+            hand_off_wait,
+            drain_deadline,
+        } = self;
+        // Zero remembers none, and without limits on sources the rest does not count.
+        let SourceLimits { prefix_v4, prefix_v6, rate: _, handshakes: _, connections: _, remembered: _ } = source;
+        let (number, time) = ("at least 1", "over zero");
+        [
+            ("connections_per_shard", *connections_per_shard > 0, number),
+            ("accepts_per_turn", *accepts_per_turn > 0, number),
+            ("handshakes_per_shard", *handshakes_per_shard > 0, number),
+            ("source.prefix_v4", *prefix_v4 <= 32, "at most 32"),
+            ("source.prefix_v6", *prefix_v6 <= 128, "at most 128"),
+            ("proxy_header_bytes", *proxy_header_bytes > 0, number),
+            ("proxy_header_deadline", !proxy_header_deadline.is_zero(), time),
+            ("read_bytes_per_turn", *read_bytes_per_turn > 0, number),
+            ("client_hello_bytes", *client_hello_bytes > 0, number),
+            ("handshake_bytes", *handshake_bytes > 0, number),
+            ("handshake_deadline", !handshake_deadline.is_zero(), time),
+            ("unsent_wait", !unsent_wait.is_zero(), time),
+            ("linger", !linger.is_zero(), time),
+            ("close_wait", !close_wait.is_zero(), time),
+            ("stream_read_bytes", *stream_read_bytes > 0, number),
+            ("stream_write_bytes", *stream_write_bytes > 0, number),
+            ("idle_deadline", !idle_deadline.is_zero(), time),
+            ("control_records", *control_records > 0, number),
+            ("mailbox_depth", *mailbox_depth > 0, number),
+            ("hand_off_wait", !hand_off_wait.is_zero(), time),
+            ("drain_deadline", !drain_deadline.is_zero(), time),
+        ]
+        .into_iter()
+        .find_map(|(limit, good, wants)| (!good).then_some(LimitError { limit, wants }))
+        .map_or(Ok(()), Err)
+    }
+}
+
+/// A limit within which nothing could be served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LimitError {
+    /// The field of [`Limits`].
+    pub limit: &'static str,
+    /// What it has to be.
+    pub wants: &'static str,
+}
+
+impl fmt::Display for LimitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the limit `{}` has to be {}", self.limit, self.wants)
+    }
+}
+
+impl core::error::Error for LimitError {}
 
 impl Default for Limits {
     fn default() -> Self {

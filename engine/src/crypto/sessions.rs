@@ -64,7 +64,7 @@ struct Kept {
 }
 
 impl SessionStore {
-    /// Keeps so many sessions and about so many bytes at most.
+    /// Keeps so many sessions, rounded up to a multiple of 16, and about so many bytes at most.
     #[must_use]
     pub fn new(sessions_max: usize, bytes_max: usize) -> Self {
         Self {
@@ -85,7 +85,7 @@ impl SessionStore {
         for stripe in &self.stripes {
             // One that is put meanwhile by the limits of before may stay until the next comes.
             let evicted = lock(stripe).evict_while(|stripe| {
-                stripe.sessions.len() > sessions_max / STRIPES || stripe.bytes > bytes_max / STRIPES
+                stripe.sessions.len() > share_of(sessions_max) || stripe.bytes > share_of(bytes_max)
             });
             self.evicted.fetch_add(evicted, Ordering::Relaxed);
         }
@@ -104,7 +104,7 @@ impl SessionStore {
     }
 
     fn put(&self, id: [u8; ID_LEN], domain: [u8; 32], state: Vec<u8>, now_secs: u64) -> bool {
-        let share = |limit: &AtomicUsize| limit.load(Ordering::Relaxed) / STRIPES;
+        let share = |limit: &AtomicUsize| share_of(limit.load(Ordering::Relaxed));
         let (sessions_max, bytes_max) = (share(&self.sessions_max), share(&self.bytes_max));
         let cost = state.len() + OVERHEAD_BYTES;
         if sessions_max == 0 || cost > bytes_max {
@@ -145,6 +145,11 @@ impl SessionStore {
     fn stripe(&self, id: &[u8; ID_LEN]) -> MutexGuard<'_, Stripe> {
         lock(&self.stripes[usize::from(id[0]) % STRIPES])
     }
+}
+
+/// A stripe's part of a limit: rounded down, a small limit would be none.
+const fn share_of(limit: usize) -> usize {
+    limit.div_ceil(STRIPES)
 }
 
 fn lock(stripe: &Mutex<Stripe>) -> MutexGuard<'_, Stripe> {
@@ -273,6 +278,16 @@ mod tests {
         assert_eq!([1, 2, 3].map(|n| store.take(&id(n), &DOMAIN, 0).is_some()), [false, false, true]);
         // Nothing is kept where nothing may be.
         assert!(!SessionStore::new(0, 0).put(id(1), DOMAIN, vec![], 0));
+    }
+
+    #[test]
+    fn a_small_limit_keeps_some() {
+        let store = SessionStore::new(1, 1 << 20);
+        for n in 1..=2 {
+            assert!(store.put(id(n), DOMAIN, vec![n], 0));
+        }
+        store.limit(15, 1 << 20);
+        assert_eq!([1, 2].map(|n| store.take(&id(n), &DOMAIN, 0).is_some()), [false, true]);
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! What the builder says before anything runs, and options of single endpoints.
 
+use std::time::Duration;
+
 use handfast::handshake::TlsVersions;
 use handfast::rustls::ProtocolVersion;
 use handfast::transport::tcp::{Endpoint, ListenOptions};
-use handfast::{Engine, Placement, Protocol, StartError};
+use handfast::{Engine, Limits, Placement, Protocol, StartError};
 
 use crate::harness::Server;
 
@@ -20,6 +22,51 @@ fn check_finds_what_start_would_without_listening() {
     let unregistered = good().listen(taken.clone()).fallback("none");
     assert!(matches!(unregistered.check(), Err(StartError::UnknownProtocol { .. })));
     assert!(matches!(good().listen(taken).start(), Err(StartError::Listen(_))));
+}
+
+#[test]
+fn limits_with_which_nothing_could_be_served_are_refused_by_name() {
+    type Change = fn(&mut Limits);
+    let server = Server::start(Placement::SharedCore, [Protocol::alpn("bench").close()]);
+    let with = |change: Change| {
+        let mut limits = Limits::default();
+        change(&mut limits);
+        server
+            .certified(Engine::builder())
+            .protocol(Protocol::alpn("bench").close())
+            .listen(server.addr())
+            .limits(limits)
+    };
+    for (limit, wants, change) in [
+        ("connections_per_shard", "at least 1", (|l| l.connections_per_shard = 0) as Change),
+        ("accepts_per_turn", "at least 1", |l| l.accepts_per_turn = 0),
+        ("handshakes_per_shard", "at least 1", |l| l.handshakes_per_shard = 0),
+        ("source.prefix_v4", "at most 32", |l| l.source.prefix_v4 = 33),
+        ("source.prefix_v6", "at most 128", |l| l.source.prefix_v6 = 129),
+        ("proxy_header_bytes", "at least 1", |l| l.proxy_header_bytes = 0),
+        ("proxy_header_deadline", "over zero", |l| l.proxy_header_deadline = Duration::ZERO),
+        ("read_bytes_per_turn", "at least 1", |l| l.read_bytes_per_turn = 0),
+        ("client_hello_bytes", "at least 1", |l| l.client_hello_bytes = 0),
+        ("handshake_bytes", "at least 1", |l| l.handshake_bytes = 0),
+        ("handshake_deadline", "over zero", |l| l.handshake_deadline = Duration::ZERO),
+        ("unsent_wait", "over zero", |l| l.unsent_wait = Duration::ZERO),
+        ("linger", "over zero", |l| l.linger = Duration::ZERO),
+        ("close_wait", "over zero", |l| l.close_wait = Duration::ZERO),
+        ("stream_read_bytes", "at least 1", |l| l.stream_read_bytes = 0),
+        ("stream_write_bytes", "at least 1", |l| l.stream_write_bytes = 0),
+        ("idle_deadline", "over zero", |l| l.idle_deadline = Duration::ZERO),
+        ("control_records", "at least 1", |l| l.control_records = 0),
+        ("mailbox_depth", "at least 1", |l| l.mailbox_depth = 0),
+        ("hand_off_wait", "over zero", |l| l.hand_off_wait = Duration::ZERO),
+        ("drain_deadline", "over zero", |l| l.drain_deadline = Duration::ZERO),
+    ] {
+        let error = with(change).check().expect_err(limit);
+        assert!(matches!(&error, StartError::Limit(e) if e.limit == limit), "{limit}: {error:?}");
+        assert_eq!(error.to_string(), format!("the limit `{limit}` has to be {wants}"));
+        assert!(matches!(with(change).start(), Err(StartError::Limit(_))), "{limit}");
+    }
+    let none: [Change; 3] = [|l| l.early_sessions = 0, |l| l.early_session_bytes = 0, |l| l.source.remembered = 0];
+    none.into_iter().for_each(|change| assert!(with(change).check().is_ok()));
 }
 
 #[test]
