@@ -13,7 +13,7 @@ use handfast::shard::Control;
 use handfast::transport::sim::Faults;
 use handfast_tests::client::{Options, Tls};
 use handfast_tests::records::Sealer;
-use handfast_tests::world::{Peer, SimWorld, World};
+use handfast_tests::world::{Peer, SimWorld, TcpWorld, World};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::setup::{closing, serving};
@@ -404,6 +404,21 @@ pub(crate) fn a_drain_resets_those_who_stay<W: World>() {
     let m = world.metrics();
     assert_eq!((m.aborted, m.refused(RefusalClass::Draining), world.shard().connections()), (1, 1, 0));
     world.until("both are reset", |_| client.peer.is_reset() && half.is_reset());
+}
+
+#[test]
+fn a_shard_that_holds_nothing_ends_after_those_who_wait_to_be_accepted() {
+    let (config, options, _) = closing();
+    let mut world = TcpWorld::new(config);
+    let mut client = Tls::new(world.connect(), &options.config(), "localhost");
+    client.pump();
+    let control = Control::default();
+    control.drain();
+    world.shard().run(&control).expect("a drain");
+    client.receive();
+    let m = world.metrics();
+    assert_eq!((m.opened, m.hellos, m.closed), (1, 1, 1), "{m}");
+    assert!(client.flights > 1, "nothing was answered");
 }
 
 pub(crate) fn a_drain_serves_those_who_wait_to_be_accepted<W: World>() {

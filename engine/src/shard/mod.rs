@@ -213,6 +213,8 @@ where
         loop {
             if control.is_draining() && self.draining_until.is_none() {
                 self.start_drain();
+                // Those who waited to be accepted are reported by the next poll, and are connections only then.
+                self.turn_under(Some(control), Some(Instant64::ZERO))?;
             }
             if let Some(until) = self.draining_until {
                 if self.slots.len() == 0 && self.queue.is_done() && self.mail.is_none() {
