@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use handfast::Config;
+use handfast_tests::batch::batch;
 use handfast_tests::binaries::handfast;
 use handfast_tests::certificates::{Key, make, make_with};
 use handfast_tests::peers::Peer;
@@ -11,8 +12,9 @@ use handfast_tests::process::{Ended, Scratch, Signal, run};
 use serde_json::Value;
 
 use crate::facts;
+use crate::measuring::{SHORT, good_load};
 use crate::s_client::{SClient, handshake};
-use crate::server::{Files, Server, text};
+use crate::server::{Files, Server, counter, text};
 
 /// A configuration with certificates beside it: `site` for `localhost`, `own` for `own.test`.
 struct Configured {
@@ -48,6 +50,33 @@ fn check(file: &Path, args: &[&str]) -> Ended {
 /// `handfast serve` with a file, once it listens at so many addresses.
 fn serve(file: &Path, args: &[&str]) -> Server {
     Server::start(&[&["--config", text(file)], args].concat())
+}
+
+#[test]
+fn a_file_s_keys_sign_as_the_command_line_says() {
+    if batch().is_none() {
+        return;
+    }
+    let configured = Configured::new();
+    let (only, _) = SETS.split_once("[[certificates.own").expect("two sets");
+    let file = |crypto| {
+        configured.file(&format!(
+            "crypto = \"{crypto}\"\nbatch_wait = \"10ms\"\n[[listen]]\naddress = \"127.0.0.1:0\"\n{only}\
+             [[protocol]]\nid = \"h2\"\n"
+        ))
+    };
+    for (crypto, args, presigns) in [
+        ("auto", &["--presign", "on"][..], true),
+        ("batch", &["--presign", "off"], false),
+        ("auto", &["--crypto", "batch"], true),
+        ("batch", &[], true),
+    ] {
+        let server = serve(&file(crypto), &[&["--stats"], args].concat());
+        let target = server.addr().to_string();
+        good_load(&[&[&*target, "--ca", text(&configured.site.cert), "--sni", "localhost"], &SHORT[..]].concat());
+        let stats = server.stop().stdout;
+        assert_eq!(counter(&stats, "batch_presigned") > 0, presigns, "{crypto} {args:?}: {stats}");
+    }
 }
 
 #[test]

@@ -19,12 +19,7 @@ use super::serve::ServeError;
 /// Changes `config` as the command line says; returns the certificate sets that it names.
 pub(crate) fn apply(args: &ServeArgs, config: &mut Config) -> Result<Vec<Arc<CertificateSet>>, ServeError> {
     let mut sets = Vec::new();
-    if let Some(crypto) = args.crypto {
-        config.crypto = crypto.into();
-    }
-    if let Some(presign) = args.presign {
-        config.presign = Some(presign == Switch::On);
-    }
+    cryptography(args, config);
     if let Some(wait) = args.batch_wait {
         config.batch_wait = wait;
     }
@@ -78,6 +73,16 @@ pub(crate) fn apply(args: &ServeArgs, config: &mut Config) -> Result<Vec<Arc<Cer
         config.protocols.iter_mut().for_each(|p| p.serve = Serve::Close);
     }
     Ok(sets)
+}
+
+/// What private keys are loaded for.
+pub(crate) fn cryptography(args: &ServeArgs, config: &mut Config) {
+    if let Some(crypto) = args.crypto {
+        config.crypto = crypto.into();
+    }
+    if let Some(presign) = args.presign {
+        config.presign = Some(presign == Switch::On);
+    }
 }
 
 fn listen(args: &ServeArgs, config: &mut Config) {

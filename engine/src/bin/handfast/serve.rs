@@ -111,12 +111,15 @@ fn announce(engine: &Engine, fingerprint: Option<&str>) {
 
 /// The file's configuration, if there is a file, with what the command line says instead.
 fn config(args: &ServeArgs) -> Result<(Config, Option<String>), ServeError> {
-    let mut config = match (&args.config, args.crypto) {
-        (None, _) => Config::default(),
-        (Some(file), None) => Config::load(file).map_err(ServeError::Config)?,
-        (Some(file), Some(crypto)) => {
-            let mut chosen = Config::default();
-            chosen.crypto = crypto.into();
+    let mut config = match &args.config {
+        None => Config::default(),
+        Some(file) if args.crypto.is_none() && args.presign.is_none() => {
+            Config::load(file).map_err(ServeError::Config)?
+        }
+        Some(file) => {
+            // The file's keys are to be used as the command line says, which leaves a part of that to the file.
+            let mut chosen = Config::load_with(file, &handfast::crypto::provider()).map_err(ServeError::Config)?;
+            overrides::cryptography(args, &mut chosen);
             let provider = chosen.provider().map_err(ServeError::Start)?;
             Config::load_with(file, &provider).map_err(ServeError::Config)?
         }
