@@ -203,7 +203,9 @@ impl Prepare for Spy {
     }
 
     fn prepare(&mut self, now: Instant64) {
-        self.batches.borrow_mut().push(self.seen);
+        if self.seen > 0 {
+            self.batches.borrow_mut().push(self.seen);
+        }
         self.inner.prepare(now);
         self.latest.set("prepare");
     }
@@ -211,7 +213,7 @@ impl Prepare for Spy {
     fn finish(&mut self) {
         self.seen = 0;
         self.inner.finish();
-        self.latest.set("finish");
+        assert_eq!(self.latest.replace("finish"), "prepare", "a batch that nothing was prepared for");
     }
 
     fn replenish(&mut self, now: Instant64) {

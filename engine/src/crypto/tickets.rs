@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::hmac::{HMAC_SHA256, Key, sign_to_buffer};
+use aws_lc_rs::rand;
 use rustls::crypto::CryptoProvider;
 use rustls::server::ProducesTickets;
 use rustls::time_provider::TimeProvider;
@@ -198,7 +199,8 @@ impl ProducesTickets for Ticketer {
 
     fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
         let mut salt = [0; SALT_LEN];
-        self.provider.secure_random.fill(&mut salt).ok()?;
+        // Not from what a turn may have drawn ahead for all else: the same salt twice is the same nonce twice.
+        rand::fill(&mut salt).ok()?;
         self.with_keys(|keys| {
             let sealing = keys.all.first()?;
             let mut ticket = Vec::with_capacity(NAME_LEN + SALT_LEN + plain.len() + TAG_LEN);

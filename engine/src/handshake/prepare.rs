@@ -11,17 +11,16 @@ use crate::time::Instant64;
 ///
 /// rustls calls key exchange and signer synchronously, so whatever is to be computed in a batch must be ready
 /// before the first call. The shard shows every complete ClientHello of a batch that will not be refused, then advances
-/// its connections. A
-/// turn has one batch, of 256 connections or 1 MiB at most.
+/// its connections. A turn has one batch, of 256 connections or 1 MiB at most.
 pub trait Prepare {
     /// Shows one complete ClientHello of this batch, and how it will be answered.
     fn see(&mut self, hello: &ClientHelloView<'_>, foreseen: &Foreseen<'_>);
 
-    /// All were shown, and there was at least one: compute. What is computed must be found by the provider's own
-    /// operations.
+    /// All were shown, if there were any: compute. What is computed must be found by the provider's own operations, those
+    /// of handshakes that end in this batch among them.
     fn prepare(&mut self, now: Instant64);
 
-    /// All connections of the batch have advanced, whether or not there was a ClientHello: what was not used is wiped.
+    /// All connections of the batch have advanced: what was not used is wiped.
     fn finish(&mut self);
 
     /// How long ClientHellos may be held back for others, when so many are there that [gain](Self::gains) by company;

@@ -62,7 +62,7 @@ impl<T: Transport> Shard<T> {
     }
 
     fn prepare_batch(&mut self, items: &[Item], arena: &[u8], now: Instant64) {
-        let (mut hellos, mut seen) = (0, 0);
+        let mut hellos = 0;
         for item in items {
             let Some(Slot { conn: Conn::Handshaking(handshake, _), .. }) = self.slots.get_mut(item.conn) else {
                 continue;
@@ -75,12 +75,9 @@ impl<T: Transport> Shard<T> {
             hellos += u64::from(handshake.hello(bytes, peer).is_some());
             if let Some((hello, foreseen)) = handshake.foresee(bytes, peer, &self.serving.live) {
                 self.prepare.see(&hello, &foreseen);
-                seen += 1;
             }
         }
-        if seen > 0 {
-            self.prepare.prepare(now);
-        }
+        self.prepare.prepare(now);
         if hellos > 0 {
             self.counters.hellos.add(hellos);
             self.counters.hello_turns.add(1);

@@ -88,12 +88,13 @@ impl ClientKeys {
         });
     }
 
-    /// Fills the pool up, when nothing else is to be done. It also tells the time by which the pool's age is judged
-    /// until the next call: whoever calls it seldom has older key pairs used.
+    /// Fills the pool up, when nothing else is to be done, and wipes what was drawn ahead of randomness. It also tells the
+    /// time by which the pool's age is judged until the next call: whoever calls it seldom has older key pairs used.
     pub fn refill(&mut self, now: Instant64) {
         CLIENT.with_borrow_mut(|client| {
             if let Some(client) = client {
                 client.now = now;
+                client.turn.wipe();
                 client.turn.refill(now);
             }
         });
@@ -237,6 +238,16 @@ pub(super) fn start() -> Option<Pooled> {
     })
 }
 
+/// Fills `out` from what a [`ClientKeys`] of this thread has drawn; `false` where there is none, and where that cannot
+/// be. Without one nothing would tell when a draw is old.
+pub(super) fn take_random(out: &mut [u8]) -> bool {
+    let taken = CLIENT.try_with(|client| {
+        let mut client = client.try_borrow_mut().ok()?;
+        Some(client.as_mut().filter(|client| client.owned)?.turn.take_random(out))
+    });
+    matches!(taken, Ok(Some(true)))
+}
+
 /// An exchange under way with a share from the pool.
 pub(super) struct Pooled(Arc<Exchange>);
 
@@ -301,6 +312,7 @@ mod tests {
 
     use super::super::groups::{X25519, X25519MLKEM768, x25519_answer};
     use super::super::kernels::Kernels;
+    use super::super::randomness::RANDOM;
     use super::*;
 
     fn keys() -> Option<ClientKeys> {
@@ -320,6 +332,25 @@ mod tests {
     fn begin(group: &dyn SupportedKxGroup) -> (Box<dyn ActiveKeyExchange>, Option<Met>) {
         let (begun, exchange) = armed(|| group.start().unwrap());
         (begun, exchange.map(Met))
+    }
+
+    #[test]
+    fn randomness_is_drawn_between_two_refills_where_there_are_any() {
+        let drawn = || CLIENT.with_borrow(|client| client.as_ref().unwrap().turn.drawn());
+        let ask = || RANDOM.fill(&mut [0; 32]).unwrap();
+        let mut keys = keys().unwrap();
+        ask();
+        let first = drawn();
+        ask();
+        assert_eq!(first - drawn(), 32);
+        keys.refill(Instant64::ZERO);
+        assert_eq!(drawn(), 0);
+        drop(keys);
+        // A thread that drives tasks tells no time.
+        let turn = Turn::new(Kernels::Portable, None).unwrap();
+        CLIENT.with_borrow_mut(|client| *client = Some(Box::new(Client::new(turn, false))));
+        ask();
+        assert_eq!(drawn(), 0);
     }
 
     #[test]

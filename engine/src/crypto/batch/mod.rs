@@ -28,6 +28,7 @@ mod locked;
 mod p256;
 #[cfg(test)]
 pub(crate) mod pretend;
+mod randomness;
 mod signer;
 mod stash;
 #[cfg(test)]
@@ -100,6 +101,7 @@ impl Batch {
     /// `provider` with its X25519 and X25519MLKEM768 replaced by those that look for a prepared result first, and
     /// with a key schedule of TLS 1.3 that keeps HMAC's states where the CPU has instructions for SHA-256. Keys for ECDSA
     /// P-256 that are loaded with it use nonces that were drawn ahead, if [there are any](Self::with_presigning).
+    /// Randomness is aws-lc's, whatever `provider` has.
     ///
     /// Configurations made of it work everywhere; where no turn has prepared anything, aws-lc computes as ever.
     #[must_use]
@@ -112,6 +114,7 @@ impl Batch {
             }
         }
         provider.cipher_suites.iter_mut().for_each(|suite| *suite = accelerated(*suite));
+        provider.secure_random = randomness::RANDOM;
         if self.presigns() {
             provider.key_provider = &Keys;
         }

@@ -19,6 +19,7 @@ use super::kernels::{Kernels, Presigning};
 use super::lanes::LANES;
 use super::locked::{Blank, Locked};
 use super::p256::{Nonce, Nonces};
+use super::randomness::Draw;
 use super::signer::any_key;
 use super::stash::{Found, Stash};
 use super::x25519::Octets;
@@ -33,6 +34,8 @@ const POOL: usize = STASH + LANES - 1;
 const BREAK_EVEN: usize = 2;
 /// Eight nonces cost what two signatures of aws-lc's do, whatever number of them is used.
 const PRESIGN_MIN: usize = 3;
+/// Random bytes drawn at a time: what some thirty handshakes ask for as their ClientHellos are answered.
+const DRAW: usize = 1024;
 /// How long a key pair may wait.
 const AGE_MAX: Duration = Duration::from_secs(60);
 /// When a pool is renewed, so that no turn finds one that is too old.
@@ -43,6 +46,7 @@ struct Store {
     pool: Pool<POOL>,
     stash: Stash<STASH>,
     nonces: Nonces<STASH>,
+    draw: Draw<DRAW>,
 }
 
 // SAFETY: each part of it is one.
@@ -185,6 +189,11 @@ impl Turn {
         Some(nonce)
     }
 
+    /// Fills `out` from what is drawn ahead; `false` where that cannot be.
+    pub(super) fn take_random(&mut self, out: &mut [u8]) -> bool {
+        self.store.draw.take(out)
+    }
+
     /// Fills the pool up, and renews one that would soon be too old. It is not to be done while an answer waits.
     pub(crate) fn refill(&mut self, now: Instant64) {
         self.drop_older(RENEWAL, now);
@@ -226,6 +235,7 @@ impl Turn {
     pub(crate) fn wipe(&mut self) {
         self.store.stash.wipe();
         self.store.nonces.wipe();
+        self.store.draw.wipe();
     }
 
     #[cfg(test)]
@@ -233,10 +243,17 @@ impl Turn {
         self.store.pool.len()
     }
 
+    /// Random bytes that wait to be asked for.
+    #[cfg(test)]
+    pub(super) fn drawn(&self) -> usize {
+        self.store.draw.left()
+    }
+
     /// Secrets that are there although nobody may use them any more, or yet.
     #[cfg(test)]
     pub(super) fn leftovers(&self) -> usize {
-        self.store.pool.leftovers() + self.store.stash.leftovers() + self.store.nonces.leftovers()
+        let Store { pool, stash, nonces, draw } = &*self.store;
+        pool.leftovers() + stash.leftovers() + nonces.leftovers() + draw.leftovers()
     }
 
     /// Where the secrets are.
@@ -285,6 +302,11 @@ impl Installed {
         INSTALLED.with_borrow(|turn| turn.as_ref().map_or(0, |turn| turn.leftovers()))
     }
 
+    #[cfg(test)]
+    pub(super) fn drawn(&self) -> usize {
+        INSTALLED.with_borrow(|turn| turn.as_ref().map_or(0, |turn| turn.drawn()))
+    }
+
     /// Takes it back, with what was not used wiped.
     pub(crate) fn take_back(self) -> Option<Box<Turn>> {
         let mut turn = INSTALLED.take()?;
@@ -318,4 +340,11 @@ pub(super) fn take(peer: &[u8]) -> Option<Found> {
 /// A nonce of the installed turn, if there is one left.
 pub(super) fn take_nonce() -> Option<Nonce> {
     INSTALLED.with_borrow_mut(|installed| installed.as_mut()?.take_nonce())
+}
+
+/// Fills `out` from what the installed turn has drawn; `false` where there is none, and where that cannot be.
+pub(super) fn take_random(out: &mut [u8]) -> bool {
+    // Anybody may ask for randomness, from wherever they are.
+    let taken = INSTALLED.try_with(|installed| Some(installed.try_borrow_mut().ok()?.as_mut()?.take_random(out)));
+    matches!(taken, Ok(Some(true)))
 }

@@ -66,10 +66,7 @@ struct Drawn {
 impl Drawn {
     fn draw(kernels: Kernels, table: &Table) -> Option<Self> {
         loop {
-            let mut numbers = Zeroizing::new([Scalar::ZERO; LANES]);
-            for number in numbers.iter_mut() {
-                *number = random_scalar()?;
-            }
+            let numbers = random_scalars()?;
             let drawn = Self::of(kernels, table, &numbers);
             // A zero r is one in 2^256.
             if drawn.r.iter().all(|r| !r.is_zero()) {
@@ -149,15 +146,17 @@ impl<const N: usize> Nonces<N> {
     }
 }
 
-/// Uniform between 1 and n - 1.
-fn random_scalar() -> Option<Scalar> {
-    let mut bytes = Zeroizing::new([0; 32]);
-    loop {
-        rand::fill(&mut *bytes).ok()?;
-        // What is rejected, one in 2^32, says nothing about what is taken.
-        if let Some(scalar) = Scalar::new(&bytes) {
-            return Some(scalar);
+/// Uniform between 1 and n - 1. All are one draw: aws-lc's generator takes hardly longer for it than for one of them.
+fn random_scalars() -> Option<Zeroizing<[Scalar; LANES]>> {
+    let (mut bytes, mut scalars) = (Zeroizing::new([[0; 32]; LANES]), Zeroizing::new([Scalar::ZERO; LANES]));
+    'draw: loop {
+        rand::fill(bytes.as_flattened_mut()).ok()?;
+        for (scalar, bytes) in scalars.iter_mut().zip(bytes.iter()) {
+            // What is rejected, one in 2^32, says nothing about what is taken.
+            let Some(drawn) = Scalar::new(bytes) else { continue 'draw };
+            *scalar = drawn;
         }
+        return Some(scalars);
     }
 }
 
