@@ -641,14 +641,8 @@ impl Engine {
     /// A thread's poller failed, or the thread panicked: our bug, and the engine may have ended early.
     pub fn join(mut self) -> io::Result<Metrics> {
         let mut result = Ok(());
-        for shard in self.shards.drain(..) {
-            let ended = joined(shard);
-            result = result.and(ended);
-        }
-        // The shards' ends of the mailboxes are gone now; the workers must look.
-        self.handle.wake_all();
-        for worker in self.workers.drain(..) {
-            let ended = joined(worker);
+        for thread in self.shards.drain(..).chain(self.workers.drain(..)) {
+            let ended = joined(thread);
             result = result.and(ended);
         }
         result.map(|()| self.handle.metrics())

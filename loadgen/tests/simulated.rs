@@ -40,7 +40,7 @@ fn run(args: &[&str], faults: Faults, stall: Range<Duration>) -> Ended {
     let args = [&["handfast-load", "10.0.0.1:443", "--shards", "1"], args].concat();
     let plan = Plan::new(Args::try_parse_from(args).unwrap()).unwrap();
     let tls = TlsSource::new(&plan.tls, &[]).unwrap();
-    let mut client = Shard::new(net.transport(), ShardPlan::new(&plan, addr, 0), &tls);
+    let mut client = Shard::new(net.transport(), ShardPlan::new(&plan, addr, 0), &tls).expect("memory");
     let stalls = |now: Instant64| (Instant64::ZERO + stall.start..Instant64::ZERO + stall.end).contains(&now);
     while client.goes_on(false, &|_| ()) {
         client.turn().unwrap();
@@ -145,7 +145,7 @@ fn a_generator_that_stalls_across_the_opening_loses_nothing_of_what_was_due() {
         Plan::new(Args::try_parse_from([&args[..], &["--rate", "100", "--arrivals", "constant"]].concat()).unwrap());
     let plan = plan.unwrap();
     let tls = TlsSource::new(&plan.tls, &[]).unwrap();
-    let mut client = Shard::new(net.transport(), ShardPlan::new(&plan, addr, 0), &tls);
+    let mut client = Shard::new(net.transport(), ShardPlan::new(&plan, addr, 0), &tls).expect("memory");
     let (opens, mut stalled) = (Instant64::ZERO + 1000 * MS, false);
     while client.goes_on(false, &|_| ()) {
         // It has looked at the clock last in the warm-up, and is not scheduled for a while.
@@ -200,7 +200,7 @@ impl Probe for Limited {
         let length = ["--duration", "5s", "--warm-up", "1s"];
         let plan = Plan::new(Args::try_parse_from([&args[..], &length].concat()).unwrap()).unwrap();
         let tls = TlsSource::new(&plan.tls, &[]).unwrap();
-        let mut client = Shard::new(net.transport(), ShardPlan::new(&plan, addr, 0), &tls);
+        let mut client = Shard::new(net.transport(), ShardPlan::new(&plan, addr, 0), &tls).expect("memory");
         let service = Duration::from_secs_f64(1.0 / self.capacity);
         let mut free = Instant64::ZERO;
         while client.goes_on(false, &|_| ()) {

@@ -277,3 +277,23 @@ fn add(store: &mut RootCertStore, roots: &[CertificateDer<'static>], path: Optio
     let (added, _) = store.add_parsable_certificates(roots.iter().cloned());
     if added == 0 { Err(problem(RootsProblem::Malformed)) } else { Ok(()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::batch::Unavailable;
+    use crate::crypto::batch::pretend::Machine;
+
+    #[test]
+    fn only_who_insists_on_batches_fails_where_there_are_none() {
+        let _there = Machine::WithoutIfma.pretend();
+        let build = |crypto| Client::builder().crypto(crypto).build();
+        let refused = build(Crypto::Batch).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "this CPU has no AVX-512 IFMA, which batched cryptography needs; `auto` or `aws-lc` do without"
+        );
+        assert!(matches!(refused, ClientError::Crypto(Unavailable::NoIfma)));
+        assert!(build(Crypto::Auto).is_ok() && build(Crypto::AwsLc).is_ok());
+    }
+}

@@ -37,7 +37,8 @@ impl ThreadHandle {
     }
 }
 
-/// Runs a thread of an engine. If it fails the others drain: an engine must not go on unseen with fewer.
+/// Runs a thread of an engine. If it fails the others drain: an engine must not go on unseen with fewer. Otherwise they are
+/// woken when it has ended: workers that drain end with the last shard that could bring them connections.
 pub(super) fn guarded(handle: Handle, body: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
     struct Guard {
         handle: Handle,
@@ -47,6 +48,8 @@ pub(super) fn guarded(handle: Handle, body: impl FnOnce() -> io::Result<()>) -> 
         fn drop(&mut self) {
             if self.failed {
                 self.handle.drain();
+            } else {
+                self.handle.wake_all();
             }
         }
     }
@@ -59,4 +62,44 @@ pub(super) fn guarded(handle: Handle, body: impl FnOnce() -> io::Result<()>) -> 
 
 pub(super) fn joined(thread: JoinHandle<io::Result<()>>) -> io::Result<()> {
     thread.join().unwrap_or_else(|_| Err(io::Error::other("a thread of the engine panicked")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+    use std::time::{Duration, Instant};
+
+    use rustls::pki_types::PrivateKeyDer;
+
+    use super::*;
+    use crate::identity::{CertificateSet, Identity};
+    use crate::limits::Limits;
+    use crate::{Engine, Placement, Protocol};
+
+    #[test]
+    fn workers_of_an_engine_that_is_dropped_end_with_its_shards() {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
+        let identity = Identity::from_der(vec![made.cert.der().clone()], key, &crate::crypto::provider()).unwrap();
+        let limits = Limits { drain_deadline: Duration::from_secs(3600), ..Limits::default() };
+        let in_handler = Arc::new(());
+        let in_threads = Arc::downgrade(&in_handler);
+        let handler = move |_| {
+            let _held = &in_handler;
+            async {}
+        };
+        let engine = Engine::builder()
+            .listen(std::net::SocketAddr::from(([127, 0, 0, 1], 0)))
+            .shards(2)
+            .workers(Placement::Threads(2))
+            .limits(limits)
+            .certificates(CertificateSet::new("default", vec![identity]).unwrap())
+            .protocol(Protocol::alpn("chat/1").serve(handler));
+        drop(engine.start().unwrap());
+        let bound = Instant::now() + Duration::from_secs(60);
+        while in_threads.upgrade().is_some() {
+            assert!(Instant::now() < bound, "a thread is left");
+            thread::yield_now();
+        }
+    }
 }

@@ -125,7 +125,7 @@ impl Client {
                 }
                 let made = transport();
                 barrier.wait();
-                let shard = Shard::new(made?, shard_plan, &tls);
+                let shard = Shard::new(made?, shard_plan, &tls)?;
                 #[cfg(target_os = "linux")]
                 let shard = shard.with_alarm()?;
                 shard.run(&published, &stop, |note| {

@@ -90,8 +90,10 @@ impl<T: Transport> fmt::Debug for Shard<T> {
 
 impl<T: Transport> Shard<T> {
     /// A shard that begins now.
-    #[must_use]
-    pub fn new(transport: T, plan: ShardPlan, tls: &TlsSource) -> Self {
+    ///
+    /// # Errors
+    /// The system gives no memory for the secrets of [batched](TlsSource) key shares.
+    pub fn new(transport: T, plan: ShardPlan, tls: &TlsSource) -> io::Result<Self> {
         let now = transport.now();
         let pacer = match plan.load.clone() {
             Load::Closed => Pacer::closed(plan.slots, plan.starts),
@@ -99,9 +101,9 @@ impl<T: Transport> Shard<T> {
             Load::Rounds => Pacer::rounds(plan.slots, plan.starts),
             Load::Open(arrivals) => Pacer::open(plan.slots, plan.starts, arrivals, now),
         };
-        Self {
+        Ok(Self {
             hellos: tls.hellos(plan.slots, plan.seed, plan.index),
-            keys: tls.keys(),
+            keys: tls.keys()?,
             exchanges: Vec::new(),
             slots: (0..plan.slots).map(|_| Slot::new()).collect(),
             by_conn: Vec::new(),
@@ -126,7 +128,7 @@ impl<T: Transport> Shard<T> {
             alarm: None,
             transport,
             plan,
-        }
+        })
     }
 
     /// In an open loop, keeps to the time at which handshakes are due better than its transport's poller could.

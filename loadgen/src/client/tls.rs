@@ -1,9 +1,9 @@
 //! The TLS configurations of a plan.
 
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::{fs, io};
 
 use handfast::crypto::batch::{Batch, ClientKeys};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -88,8 +88,17 @@ impl TlsSource {
     }
 
     /// Key shares for the shard on this thread; `None` leaves them to aws-lc.
-    pub(super) fn keys(&self) -> Option<ClientKeys> {
-        self.batch?.client_keys().ok()?
+    ///
+    /// # Errors
+    /// The system gives no memory for their secrets.
+    pub(super) fn keys(&self) -> io::Result<Option<ClientKeys>> {
+        let Some(batch) = self.batch else { return Ok(None) };
+        batch.client_keys().map_err(|e| {
+            io::Error::new(
+                e.kind(),
+                format!("no memory for the secrets of key shares: {e}; `--crypto aws-lc` needs none"),
+            )
+        })
     }
 
     /// What shard `index` with so many `slots` makes its ClientHellos of. It shares nothing that changes with others.
