@@ -25,6 +25,8 @@ pub struct Batched {
     shares: Vec<[u8; 32]>,
     /// How many ClientHellos will be answered with a signature that nonces are drawn for.
     signatures: usize,
+    /// How many key exchanges may be asked for that nothing is computed for.
+    retries: usize,
     counters: BatchCounters,
     /// How long a ClientHello may wait for others; zero is not at all.
     wait: Duration,
@@ -59,6 +61,7 @@ impl Batched {
             provider: provider.clone(),
             shares: Vec::new(),
             signatures: 0,
+            retries: 0,
             counters: BatchCounters::default(),
             wait: Duration::ZERO,
             forgetting: false,
@@ -106,6 +109,10 @@ impl Prepare for Batched {
         self.signatures += usize::from(signs);
     }
 
+    fn see_retry(&mut self) {
+        self.retries += 1;
+    }
+
     fn prepare(&mut self, now: Instant64) {
         let mut turn = match mem::replace(&mut self.state, State::Lost) {
             State::Idle(turn) => turn,
@@ -115,6 +122,7 @@ impl Prepare for Batched {
             }
         };
         turn.agree(&self.shares, now);
+        turn.leave(self.retries);
         turn.presign(self.signatures);
         self.counters = turn.counters();
         self.state = match Installed::new(turn) {
@@ -129,7 +137,7 @@ impl Prepare for Batched {
 
     fn finish(&mut self) {
         self.shares.clear();
-        self.signatures = 0;
+        (self.signatures, self.retries) = (0, 0);
         self.state = match mem::replace(&mut self.state, State::Lost) {
             State::Installed(installed) => match installed.take_back() {
                 Some(turn) => {

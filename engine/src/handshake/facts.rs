@@ -172,6 +172,11 @@ pub(crate) fn group(conn: &CommonState) -> Option<NamedGroup> {
     conn.negotiated_key_exchange_group().map(|g| g.name())
 }
 
+/// Whether `conn`, a server's, has asked for another key share, and none is agreed with.
+pub(crate) fn retrying(conn: &CommonState) -> bool {
+    conn.handshake_kind() == Some(HandshakeKind::FullWithHelloRetryRequest) && group(conn).is_none()
+}
+
 /// Whether `conn` has resumed an earlier session.
 pub(crate) fn resumed(conn: &CommonState) -> bool {
     conn.handshake_kind() == Some(HandshakeKind::Resumed)

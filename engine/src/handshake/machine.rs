@@ -6,7 +6,7 @@
 
 use rustls::{CertificateError, ProtocolVersion};
 
-use super::facts::{Background, EarlyData, HandshakeFacts};
+use super::facts::{Background, EarlyData, HandshakeFacts, retrying};
 use super::foreseen::Foreseen;
 use super::hello::{ClientHelloView, Hello, HelloReader};
 use super::live::Live;
@@ -162,6 +162,13 @@ impl Handshake {
     #[must_use]
     pub const fn is_negotiating(&self) -> bool {
         matches!(self.state, State::Negotiating(_))
+    }
+
+    /// It was asked for another key share (HelloRetryRequest, RFC 8446 section 4.1.4), which has not been agreed with. That
+    /// ClientHello is rustls' alone, so a prepare phase cannot foresee what it needs.
+    #[must_use]
+    pub fn is_retrying(&self) -> bool {
+        matches!(&self.state, State::Negotiating(negotiating) if retrying(negotiating.session.common()))
     }
 
     /// Shows bytes that arrived, before any of the turn's connections advances.

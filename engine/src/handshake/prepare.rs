@@ -16,6 +16,10 @@ pub trait Prepare {
     /// Shows one complete ClientHello of this batch, and how it will be answered.
     fn see(&mut self, hello: &ClientHelloView<'_>, foreseen: &Foreseen<'_>);
 
+    /// A connection of this batch [was asked for another key share](super::Handshake::is_retrying), which may be in it: its
+    /// key exchange finds nothing computed.
+    fn see_retry(&mut self) {}
+
     /// All were shown, if there were any: compute. What is computed must be found by the provider's own operations, those
     /// of handshakes that end in this batch among them.
     fn prepare(&mut self, now: Instant64);

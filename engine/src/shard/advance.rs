@@ -70,6 +70,10 @@ impl<T: Transport> Shard<T> {
             if item.refusal.is_some() {
                 continue;
             }
+            if handshake.is_retrying() {
+                self.prepare.see_retry();
+                continue;
+            }
             let peer = self.transport.peer(item.conn).unwrap_or(PeerAddr::Unix);
             let bytes = &arena[item.range.clone()];
             hellos += u64::from(handshake.hello(bytes, peer).is_some());

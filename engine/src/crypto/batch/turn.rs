@@ -93,7 +93,7 @@ pub(crate) struct Turn {
     /// When the pool was empty last: nothing in it is older.
     pool_since: Instant64,
     counters: BatchCounters,
-    /// Shares of this turn that nothing was computed for, and so are no misses.
+    /// Shares of this turn that nothing is computed for, and so are no misses.
     left: u64,
 }
 
@@ -129,6 +129,11 @@ impl Turn {
             }
         }
         self.counters.scalar += self.left;
+    }
+
+    /// Leaves further key exchanges to aws-lc, of which nobody knows whether they will be asked for in this turn.
+    pub(crate) const fn leave(&mut self, exchanges: usize) {
+        self.left += exchanges as u64;
     }
 
     /// At most eight of them, for which the pool has key pairs.
