@@ -13,9 +13,9 @@ use handfast::rustls::server::ProducesTickets;
 const STATE_LEN: usize = 110;
 
 fn compare(c: &mut Criterion) {
-    let Sources { provider, time, .. } = Sources::default();
+    let time = Sources::default().time;
     let secrets = TicketSecrets::new([[7; 32]]).expect("a secret");
-    let ours = Ticketer::new(secrets, TicketOptions::default().lifetime, [0; 32], provider, time);
+    let ours = Ticketer::new(secrets, TicketOptions::default().lifetime, [0; 32], time);
     let theirs = aws_lc_rs::Ticketer::new().expect("randomness");
     for (name, ticketer) in [("handfast", Arc::new(ours) as Arc<dyn ProducesTickets>), ("rustls", theirs)] {
         let state = [7; STATE_LEN];

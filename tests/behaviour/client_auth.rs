@@ -33,8 +33,7 @@ fn whoami() -> Destination {
 
 /// The same in every blueprint.
 fn tickets() -> TicketOptions {
-    static SECRETS: LazyLock<TicketSecrets> =
-        LazyLock::new(|| TicketSecrets::random(&handfast::crypto::provider()).expect("randomness"));
+    static SECRETS: LazyLock<TicketSecrets> = LazyLock::new(|| TicketSecrets::random().expect("randomness"));
     let mut options = TicketOptions::default();
     options.secrets = Some(SECRETS.clone());
     options

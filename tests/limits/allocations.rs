@@ -135,8 +135,7 @@ fn a_handshake_allocates_little_over_rustls() {
     // The same sealer, so that what is left is the engine's own.
     let secrets = TicketSecrets::new([[7; 32]]).expect("a secret");
     let lifetime = TicketOptions::default().lifetime;
-    let (provider, time) = (Arc::clone(&sources.provider), Arc::clone(&sources.time));
-    let ticketer = Ticketer::new(secrets, lifetime, [0; 32], provider, time);
+    let ticketer = Ticketer::new(secrets, lifetime, [0; 32], Arc::clone(&sources.time));
     rustls.ticketer = Arc::new(ticketer);
     let rustls = Arc::new(rustls);
 

@@ -6,14 +6,17 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
 
+use aws_lc_rs::error::Unspecified;
 use aws_lc_rs::hmac::{HMAC_SHA256, Key, sign_to_buffer};
-use rustls::crypto::SecureRandom;
 use zeroize::Zeroizing;
 
 use super::tickets::{Cache, Epoch};
 
 /// Boxed, so that what moves is not the secret.
 type Secret = Box<Zeroizing<[u8; 32]>>;
+
+/// What fills bytes at random.
+type Random = fn(&mut [u8]) -> Result<(), Unspecified>;
 
 /// What [`TicketSecrets`](super::TicketSecrets) of one process alone are.
 pub(super) struct Ratchet(Mutex<State>);
@@ -56,7 +59,7 @@ impl Ratchet {
 impl Held<'_> {
     /// Turns it to the epoch that the clock says, and gives each secret that is left with what its own epoch is called,
     /// the one that seals first. It turns forward only.
-    pub(super) fn secrets_at(&mut self, now: Epoch, random: &dyn SecureRandom) -> Option<Vec<(Key, u64)>> {
+    pub(super) fn secrets_at(&mut self, now: Epoch, random: Random) -> Option<Vec<(Key, u64)>> {
         let state = &mut *self.0;
         match state.epoch {
             None => state.epoch = Some(now),
@@ -81,11 +84,11 @@ impl Held<'_> {
 impl State {
     /// From the next secret this one does not follow, and with what is drawn at random the next does not follow from
     /// this one either.
-    fn turn(&mut self, random: &dyn SecureRandom) -> Option<()> {
+    fn turn(&mut self, random: Random) -> Option<()> {
         // Shorter than what keys are derived with, so no key is a secret.
         let mut fresh = Zeroizing::new([0; 32]);
         // On failure the past is as safe, and the future no worse than it was.
-        let _ = random.fill(&mut *fresh);
+        let _ = random(&mut *fresh);
         let mut next: Secret = Box::default();
         sign_to_buffer(&Key::new(HMAC_SHA256, &**self.present), &*fresh, &mut **next).ok()?;
         self.previous = Some(std::mem::replace(&mut self.present, next));
@@ -101,19 +104,10 @@ impl State {
 mod tests {
     use std::sync::{Arc, RwLock};
 
-    use rustls::crypto::GetRandomFailed;
+    use aws_lc_rs::rand;
 
     use super::super::tickets::Keys;
     use super::*;
-
-    #[derive(Debug)]
-    struct NoRandomness;
-
-    impl SecureRandom for NoRandomness {
-        fn fill(&self, _: &mut [u8]) -> Result<(), GetRandomFailed> {
-            Err(GetRandomFailed)
-        }
-    }
 
     fn ratchet() -> Ratchet {
         Ratchet::new(Zeroizing::new([7; 32]))
@@ -126,7 +120,7 @@ mod tests {
     /// Turns it to `now`, and shows the secrets that are left.
     fn left(ratchet: &Ratchet, now: Epoch) -> (u64, [u8; 32], Option<[u8; 32]>) {
         let mut held = ratchet.hold();
-        let secrets = held.secrets_at(now, &NoRandomness).unwrap();
+        let secrets = held.secrets_at(now, |_| Err(Unspecified)).unwrap();
         let state = &*held.0;
         assert_eq!(secrets.len(), 1 + usize::from(state.previous.is_some()));
         (state.turns, **state.present, state.previous.as_ref().map(|secret| ***secret))
@@ -181,11 +175,10 @@ mod tests {
     #[test]
     fn what_is_drawn_at_random_changes_what_follows() {
         let [one, two, three] = [(); 3].map(|()| ratchet());
-        let provider = crate::crypto::provider();
         for ratchet in [&one, &two] {
             let mut held = ratchet.hold();
             for number in [100, 101] {
-                held.secrets_at(epoch(number), provider.secure_random).unwrap();
+                held.secrets_at(epoch(number), rand::fill).unwrap();
             }
         }
         left(&three, epoch(100));

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aws_lc_rs::hmac::{HMAC_SHA256, Key, sign_to_buffer};
-use rustls::crypto::{CryptoProvider, GetRandomFailed};
+use aws_lc_rs::rand;
+use rustls::crypto::GetRandomFailed;
 use zeroize::Zeroizing;
 
 use super::ticket_ratchet::Ratchet;
@@ -53,10 +54,10 @@ impl TicketSecrets {
     /// One secret of this process: clones of it open each other's tickets, in their epoch and the next.
     ///
     /// # Errors
-    /// The provider has no randomness.
-    pub fn random(provider: &CryptoProvider) -> Result<Self, GetRandomFailed> {
+    /// The system gives no randomness.
+    pub fn random() -> Result<Self, GetRandomFailed> {
         let mut secret = Zeroizing::new([0; SECRET_BYTES_MIN]);
-        provider.secure_random.fill(&mut *secret)?;
+        rand::fill(&mut *secret).map_err(|_| GetRandomFailed)?;
         let extracted = extract(&*secret).ok_or(GetRandomFailed)?;
         Ok(Self { kind: Kind::Own(Arc::new(Ratchet::new(extracted))), exposed: None })
     }
@@ -128,10 +129,10 @@ impl fmt::Debug for TicketSecrets {
 /// A new secret, as a line of a file of [`TicketSecrets`].
 ///
 /// # Errors
-/// The provider has no randomness.
-pub fn new_ticket_secret(provider: &CryptoProvider) -> Result<Zeroizing<String>, GetRandomFailed> {
+/// The system gives no randomness.
+pub fn new_ticket_secret() -> Result<Zeroizing<String>, GetRandomFailed> {
     let mut secret = Zeroizing::new([0_u8; SECRET_BYTES_MIN]);
-    provider.secure_random.fill(&mut *secret)?;
+    rand::fill(&mut *secret).map_err(|_| GetRandomFailed)?;
     // With room for all of it, as above.
     let mut line = Zeroizing::new(String::with_capacity(2 * secret.len() + 1));
     for byte in secret.iter() {
@@ -399,8 +400,7 @@ mod tests {
 
     #[test]
     fn a_new_secret_can_be_read_and_is_not_shown() {
-        let provider = crate::crypto::provider();
-        let (one, two) = (new_ticket_secret(&provider).unwrap(), new_ticket_secret(&provider).unwrap());
+        let (one, two) = (new_ticket_secret().unwrap(), new_ticket_secret().unwrap());
         assert_ne!(one, two);
         let text = format!("{}{}", *one, *two);
         let secrets = read(&text).unwrap();

@@ -6,6 +6,9 @@
 //! their process's alone have its [`Ratchet`] in common, and ask it once in an epoch. What seals is a key of the
 //! ticket's own, derived from the epoch's key and the salt, so that no key and no nonce is used twice however many
 //! hosts seal, and the number of tickets has no bound that matters.
+//!
+//! Salts and secrets come from aws-lc's generator when they are needed, never out of what the provider of a
+//! [`Batch`](super::batch::Batch) has drawn ahead.
 
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -14,7 +17,6 @@ use std::time::Duration;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::hmac::{HMAC_SHA256, Key, sign_to_buffer};
 use aws_lc_rs::rand;
-use rustls::crypto::CryptoProvider;
 use rustls::server::ProducesTickets;
 use rustls::time_provider::TimeProvider;
 use zeroize::Zeroizing;
@@ -98,7 +100,6 @@ pub struct Ticketer {
     secrets: TicketSecrets,
     domain: [u8; 32],
     lifetime_secs: u32,
-    provider: Arc<CryptoProvider>,
     time: Arc<dyn TimeProvider>,
     keys: Arc<Cache>,
 }
@@ -106,19 +107,13 @@ pub struct Ticketer {
 impl Ticketer {
     /// For the tickets of `domain`, with the [nearest lifetime](TicketOptions::nearest_lifetime) that they can have.
     #[must_use]
-    pub fn new(
-        secrets: TicketSecrets,
-        lifetime: Duration,
-        domain: [u8; 32],
-        provider: Arc<CryptoProvider>,
-        time: Arc<dyn TimeProvider>,
-    ) -> Self {
+    pub fn new(secrets: TicketSecrets, lifetime: Duration, domain: [u8; 32], time: Arc<dyn TimeProvider>) -> Self {
         let lifetime_secs = u32::try_from(TicketOptions::nearest_lifetime(lifetime).as_secs()).unwrap_or(u32::MAX);
         let keys = Arc::default();
         if let Some(ratchet) = secrets.ratchet() {
             ratchet.register(Arc::downgrade(&keys));
         }
-        Self { secrets, domain, lifetime_secs, provider, time, keys }
+        Self { secrets, domain, lifetime_secs, time, keys }
     }
 
     fn epoch(&self) -> Option<Epoch> {
@@ -143,7 +138,7 @@ impl Ticketer {
         // Asked again, as another shard may have turned the ratchet while this one waited for it.
         let epoch = self.epoch()?;
         let secrets = match &mut ratchet {
-            Some(ratchet) => ratchet.secrets_at(epoch, self.provider.secure_random)?,
+            Some(ratchet) => ratchet.secrets_at(epoch, rand::fill)?,
             None => self.secrets.around(epoch.number),
         };
         let all = secrets.iter().map(|(secret, epoch)| self.epoch_key(secret, *epoch)).collect::<Option<_>>()?;
@@ -199,7 +194,7 @@ impl ProducesTickets for Ticketer {
 
     fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
         let mut salt = [0; SALT_LEN];
-        // Not from what a turn may have drawn ahead for all else: the same salt twice is the same nonce twice.
+        // The same salt twice is the same nonce twice.
         rand::fill(&mut salt).ok()?;
         self.with_keys(|keys| {
             let sealing = keys.all.first()?;
@@ -262,10 +257,9 @@ mod tests {
 
     /// With these secrets, each by one byte, and the lifetime of an epoch.
     fn ticketer(secrets: &[u8], domain: u8, clock: &Arc<Clock>) -> Ticketer {
-        let provider = Arc::new(crate::crypto::provider());
         let secrets = TicketSecrets::new(secrets.iter().map(|b| [*b; 32])).unwrap();
         let clock = Arc::clone(clock) as Arc<_>;
-        Ticketer::new(secrets, Duration::from_secs(EPOCH), [domain; 32], provider, clock)
+        Ticketer::new(secrets, Duration::from_secs(EPOCH), [domain; 32], clock)
     }
 
     #[test]
@@ -347,13 +341,12 @@ mod tests {
 
     /// With a secret of this process alone, and the lifetime of an epoch.
     fn own(secrets: &TicketSecrets, domain: u8, clock: &Arc<Clock>) -> Ticketer {
-        let (provider, clock) = (Arc::new(crate::crypto::provider()), Arc::clone(clock) as Arc<_>);
-        Ticketer::new(secrets.clone(), Duration::from_secs(EPOCH), [domain; 32], provider, clock)
+        Ticketer::new(secrets.clone(), Duration::from_secs(EPOCH), [domain; 32], Arc::clone(clock) as Arc<_>)
     }
 
     #[test]
     fn a_process_of_its_own_forgets_what_opened_the_tickets_of_epochs_before_the_last() {
-        let secrets = TicketSecrets::random(&crate::crypto::provider()).unwrap();
+        let secrets = TicketSecrets::random().unwrap();
         let clock = Clock::at(100 * EPOCH);
         let (one, two) = (own(&secrets, 1, &clock), own(&secrets, 1, &clock));
         let ticket = one.encrypt(b"state").unwrap();
@@ -377,10 +370,9 @@ mod tests {
     fn lifetimes_stay_within_what_tls_allows() {
         let clock = Clock::at(1_000_000);
         for (asked, told) in [(0, 1), (1, 1), (3600, 3600), (604_800, 604_800), (604_801, 604_800)] {
-            let provider = Arc::new(crate::crypto::provider());
-            let secrets = TicketSecrets::random(&provider).unwrap();
+            let secrets = TicketSecrets::random().unwrap();
             let lifetime = Duration::from_secs(asked);
-            let ticketer = Ticketer::new(secrets, lifetime, [0; 32], provider, Arc::clone(&clock) as Arc<_>);
+            let ticketer = Ticketer::new(secrets, lifetime, [0; 32], Arc::clone(&clock) as Arc<_>);
             assert_eq!(ticketer.lifetime(), told);
             let ticket = ticketer.encrypt(b"state").unwrap();
             assert!(ticketer.decrypt(&ticket).is_some());

@@ -156,7 +156,7 @@ impl Handle {
             let goes_on =
                 |own: &&TicketSecrets| !own.is_shared() && running.lifetime == builder.ticket_options.lifetime;
             let own = running.secrets.as_ref().filter(goes_on);
-            let secrets = own.cloned().map_or_else(|| TicketSecrets::random(&builder.sources.provider), Ok);
+            let secrets = own.cloned().map_or_else(TicketSecrets::random, Ok);
             builder.ticket_options.secrets =
                 Some(secrets.map_err(|e| ReloadError::Invalid(StartError::Tls(e.into())))?);
         }

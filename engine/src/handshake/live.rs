@@ -124,7 +124,7 @@ impl Blueprint {
     /// session never resumes across domains.
     ///
     /// # Errors
-    /// rustls refuses a combination of provider and versions, or the provider has no randomness.
+    /// rustls refuses a combination of provider and versions, or the system gives no randomness.
     pub fn new(table: Table, protocols: &[ProtocolTls], sources: &Sources) -> Result<Self, rustls::Error> {
         let mut pairs = Vec::with_capacity(protocols.len());
         for protocol in protocols {
@@ -137,7 +137,7 @@ impl Blueprint {
             let (id, certificates) = (Arc::clone(&protocol.id), Arc::clone(&protocol.certificates));
             pairs.push(Pair { id, with_alpn, without_alpn, versions, early_data, certificates, ticket_domain });
         }
-        let (tickets, secrets) = (TicketOptions::default(), TicketSecrets::random(&sources.provider)?);
+        let (tickets, secrets) = (TicketOptions::default(), TicketSecrets::random()?);
         let limits = Limits::default();
         let sessions = Arc::new(SessionStore::new(limits.early_sessions, limits.early_session_bytes));
         let (table, compressors, sources) = (Arc::new(table), Vec::new(), sources.clone());
@@ -179,8 +179,8 @@ impl Blueprint {
         let mut ticketers = HashMap::new();
         let mut ticketer = |domain: [u8; 32]| {
             let make = || {
-                let (provider, time) = (Arc::clone(&self.sources.provider), Arc::clone(&self.sources.time));
-                Arc::new(Ticketer::new(self.secrets.clone(), self.tickets.lifetime, domain, provider, time))
+                let time = Arc::clone(&self.sources.time);
+                Arc::new(Ticketer::new(self.secrets.clone(), self.tickets.lifetime, domain, time))
             };
             Arc::clone(ticketers.entry(domain).or_insert_with(make))
         };

@@ -45,7 +45,7 @@ impl fmt::Display for TicketSecretError {
 
 /// Writes a new secret to a new file, which others cannot read at any time, or to standard output.
 pub(crate) fn make(file: Option<&Path>) -> Result<(), TicketSecretError> {
-    let line = new_ticket_secret(&handfast::crypto::provider()).map_err(|_| TicketSecretError::NoRandomness)?;
+    let line = new_ticket_secret().map_err(|_| TicketSecretError::NoRandomness)?;
     let Some(path) = file else {
         let mut out = io::stdout().lock();
         return match out.write_all(line.as_bytes()).and_then(|()| out.flush()) {

@@ -78,6 +78,15 @@ impl SecureRandom for OfTurn {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::Duration;
+
+    use rustls::pki_types::UnixTime;
+    use rustls::server::ProducesTickets;
+    use rustls::time_provider::TimeProvider;
+
+    use super::super::super::{TicketSecrets, Ticketer};
     use super::super::kernels::Kernels;
     use super::super::turn::{Installed, Turn};
     use super::*;
@@ -108,6 +117,32 @@ mod tests {
         assert!(seen.iter().all(|bytes| *bytes != [0; 32]));
         let turn = installed.take_back().unwrap();
         assert_eq!((turn.drawn(), turn.leftovers()), (0, 0));
+    }
+
+    #[derive(Debug, Default)]
+    struct Clock(AtomicU64);
+
+    impl TimeProvider for Clock {
+        fn current_time(&self) -> Option<UnixTime> {
+            Some(UnixTime::since_unix_epoch(Duration::from_secs(self.0.load(Ordering::Relaxed))))
+        }
+    }
+
+    #[test]
+    fn neither_salts_nor_secrets_of_tickets_are_of_a_draw() {
+        let installed = Installed::new(turn()).unwrap();
+        let secrets = TicketSecrets::random().unwrap();
+        let clock = Arc::new(Clock::default());
+        let tickets = Ticketer::new(secrets, Duration::from_secs(1), [0; 32], Arc::clone(&clock) as Arc<_>);
+        // Each in the next epoch, which has a secret of its own.
+        for epoch in 0..3 {
+            clock.0.store(epoch, Ordering::Relaxed);
+            let ticket = tickets.encrypt(b"state").unwrap();
+            assert_eq!(tickets.decrypt(&ticket).as_deref(), Some(&b"state"[..]));
+        }
+        assert_eq!(installed.drawn(), 0);
+        random::<32>();
+        assert_ne!(installed.drawn(), 0);
     }
 
     #[test]
