@@ -83,7 +83,8 @@ fn run(args: &Args) -> Result<(), RunError> {
 
     println!("server CPU per handshake in us, min / median / max of {} rounds of {} s each", args.rounds, args.seconds);
     println!("TLS 1.3, X25519, ECDSA P-256, 2 tickets, {} connections", args.connections);
-    println!("handfast with {} {}, its client with {}\n", args.crypto, presign.join(" "), args.client_crypto);
+    let ours = [&["--crypto", &args.crypto][..], &presign].concat().join(" ");
+    println!("handfast with {ours}, the client with --crypto {}\n", args.client_crypto);
     println!("{:<16} {:<14} {:>24} {:>24} {:>24}", "", "", "us", "handfast / it", "it / handfast");
     for (what, extra) in WHAT {
         if args.only.is_empty() || args.only.iter().any(|only| only == what) {
