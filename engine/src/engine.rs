@@ -3,6 +3,8 @@
 mod cores;
 mod cryptography;
 mod reload;
+#[cfg(test)]
+mod testing;
 mod threads;
 
 pub use reload::{Fixed, ReloadError};

@@ -124,20 +124,20 @@ fn a_secret_that_is_still_listed_opens_what_it_sealed() {
     }
 }
 
-/// A wall clock that stands still.
+/// A wall clock that is set by hand.
 #[derive(Debug)]
-struct Standing(Duration);
+struct Seconds(AtomicU64);
 
-impl TimeProvider for Standing {
+impl TimeProvider for Seconds {
     fn current_time(&self) -> Option<UnixTime> {
-        Some(UnixTime::since_unix_epoch(self.0))
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(self.0.load(Ordering::SeqCst))))
     }
 }
 
 /// A host of a fleet at this time.
 fn host_at(time: Duration, made: &Made, set: &str, adjust: impl FnOnce(Builder) -> Builder) -> Engine {
     let mut sources = Sources::default();
-    sources.time = Arc::new(Standing(time));
+    sources.time = Arc::new(Seconds(AtomicU64::new(time.as_secs())));
     let builder = Engine::builder()
         .listen("127.0.0.1:0".parse::<Endpoint>().expect("an endpoint"))
         .shards(1)
@@ -150,16 +150,6 @@ fn host_at(time: Duration, made: &Made, set: &str, adjust: impl FnOnce(Builder) 
 
 fn addr(engine: &Engine) -> SocketAddr {
     engine.handle().local_addr().expect("an address")
-}
-
-/// A wall clock that is set by hand.
-#[derive(Debug)]
-struct Seconds(AtomicU64);
-
-impl TimeProvider for Seconds {
-    fn current_time(&self) -> Option<UnixTime> {
-        Some(UnixTime::since_unix_epoch(Duration::from_secs(self.0.load(Ordering::SeqCst))))
-    }
 }
 
 #[test]

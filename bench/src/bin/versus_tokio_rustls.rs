@@ -64,12 +64,12 @@ fn run(args: &Args) -> Result<(), RunError> {
     let files = files.each_ref().map(String::as_str);
     // As in a fleet, whose tickets are those that must not cost more.
     let secret = certificate.ticket_secret(&bin)?;
-    let presign: Vec<&str> = args.presign.iter().flat_map(|switch| ["--presign", switch]).collect();
+    let presign = args.presign.iter().flat_map(|switch| ["--presign", switch]);
+    let cryptography: Vec<&str> = ["--crypto", &args.crypto].into_iter().chain(presign).collect();
     let ours = [
         &["serve", "--listen", "127.0.0.1:0", "--shards", "1", "--cores", "0"][..],
         &["--close", "--tickets", "2", "--ticket-secret", &secret.to_string_lossy()],
-        &["--crypto", &args.crypto],
-        &presign,
+        &cryptography,
         &files,
     ];
     let theirs = [&["--core", "0", "--tickets", "2"][..], &files].concat();
@@ -83,8 +83,7 @@ fn run(args: &Args) -> Result<(), RunError> {
 
     println!("server CPU per handshake in us, min / median / max of {} rounds of {} s each", args.rounds, args.seconds);
     println!("TLS 1.3, X25519, ECDSA P-256, 2 tickets, {} connections", args.connections);
-    let ours = [&["--crypto", &args.crypto][..], &presign].concat().join(" ");
-    println!("handfast with {ours}, the client with --crypto {}\n", args.client_crypto);
+    println!("handfast with {}, the client with --crypto {}\n", cryptography.join(" "), args.client_crypto);
     println!("{:<16} {:<14} {:>24} {:>24} {:>24}", "", "", "us", "handfast / it", "it / handfast");
     for (what, extra) in WHAT {
         if args.only.is_empty() || args.only.iter().any(|only| only == what) {

@@ -56,9 +56,7 @@ impl TicketSecrets {
     /// # Errors
     /// The system gives no randomness.
     pub fn random() -> Result<Self, GetRandomFailed> {
-        let mut secret = Zeroizing::new([0; SECRET_BYTES_MIN]);
-        rand::fill(&mut *secret).map_err(|_| GetRandomFailed)?;
-        let extracted = extract(&*secret).ok_or(GetRandomFailed)?;
+        let extracted = extract(&*drawn()?).ok_or(GetRandomFailed)?;
         Ok(Self { kind: Kind::Own(Arc::new(Ratchet::new(extracted))), exposed: None })
     }
 
@@ -126,13 +124,18 @@ impl fmt::Debug for TicketSecrets {
     }
 }
 
+fn drawn() -> Result<Zeroizing<[u8; SECRET_BYTES_MIN]>, GetRandomFailed> {
+    let mut secret = Zeroizing::new([0; SECRET_BYTES_MIN]);
+    rand::fill(&mut *secret).map_err(|_| GetRandomFailed)?;
+    Ok(secret)
+}
+
 /// A new secret, as a line of a file of [`TicketSecrets`].
 ///
 /// # Errors
 /// The system gives no randomness.
 pub fn new_ticket_secret() -> Result<Zeroizing<String>, GetRandomFailed> {
-    let mut secret = Zeroizing::new([0_u8; SECRET_BYTES_MIN]);
-    rand::fill(&mut *secret).map_err(|_| GetRandomFailed)?;
+    let secret = drawn()?;
     // With room for all of it, as above.
     let mut line = Zeroizing::new(String::with_capacity(2 * secret.len() + 1));
     for byte in secret.iter() {

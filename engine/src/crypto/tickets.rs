@@ -230,21 +230,19 @@ impl fmt::Debug for Ticketer {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::HashSet;
+pub(super) mod testing {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use rustls::pki_types::UnixTime;
 
-    use super::*;
+    use super::{Arc, Duration, TimeProvider};
 
-    const EPOCH: u64 = 6 * 60 * 60;
-
-    #[derive(Debug, Default)]
-    struct Clock(AtomicU64);
+    /// A wall clock that is set by hand.
+    #[derive(Debug)]
+    pub(crate) struct Clock(pub(crate) AtomicU64);
 
     impl Clock {
-        fn at(seconds: u64) -> Arc<Self> {
+        pub(crate) fn at(seconds: u64) -> Arc<Self> {
             Arc::new(Self(AtomicU64::new(seconds)))
         }
     }
@@ -254,6 +252,17 @@ mod tests {
             Some(UnixTime::since_unix_epoch(Duration::from_secs(self.0.load(Ordering::Relaxed))))
         }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::sync::atomic::Ordering;
+
+    use super::testing::Clock;
+    use super::*;
+
+    const EPOCH: u64 = 6 * 60 * 60;
 
     /// With these secrets, each by one byte, and the lifetime of an epoch.
     fn ticketer(secrets: &[u8], domain: u8, clock: &Arc<Clock>) -> Ticketer {

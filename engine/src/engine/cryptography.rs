@@ -71,24 +71,16 @@ impl Builder {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing;
     use super::*;
     use crate::crypto::batch::Unavailable;
     use crate::crypto::batch::pretend::{Kernel, Machine};
     use crate::error::Culprit;
-    use crate::identity::{CertificateSet, Identity};
     use crate::{Engine, Protocol};
 
     /// Two shards of it.
     fn builder(crypto: Crypto) -> Builder {
-        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        let key = rustls::pki_types::PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
-        let identity = Identity::from_der(vec![made.cert.der().clone()], key, &crate::crypto::provider()).unwrap();
-        Engine::builder()
-            .listen(std::net::SocketAddr::from(([127, 0, 0, 1], 0)))
-            .shards(2)
-            .certificates(CertificateSet::new("default", vec![identity]).unwrap())
-            .protocol(Protocol::alpn("chat/1").close())
-            .crypto(crypto)
+        testing::builder().protocol(Protocol::alpn("chat/1").close()).crypto(crypto)
     }
 
     #[test]

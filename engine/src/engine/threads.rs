@@ -69,18 +69,13 @@ mod tests {
     use std::thread;
     use std::time::{Duration, Instant};
 
-    use rustls::pki_types::PrivateKeyDer;
-
+    use super::super::testing;
     use super::*;
-    use crate::identity::{CertificateSet, Identity};
     use crate::limits::Limits;
-    use crate::{Engine, Placement, Protocol};
+    use crate::{Placement, Protocol};
 
     #[test]
     fn workers_of_an_engine_that_is_dropped_end_with_its_shards() {
-        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
-        let identity = Identity::from_der(vec![made.cert.der().clone()], key, &crate::crypto::provider()).unwrap();
         let limits = Limits { drain_deadline: Duration::from_secs(3600), ..Limits::default() };
         let in_handler = Arc::new(());
         let in_threads = Arc::downgrade(&in_handler);
@@ -88,12 +83,9 @@ mod tests {
             let _held = &in_handler;
             async {}
         };
-        let engine = Engine::builder()
-            .listen(std::net::SocketAddr::from(([127, 0, 0, 1], 0)))
-            .shards(2)
+        let engine = testing::builder()
             .workers(Placement::Threads(2))
             .limits(limits)
-            .certificates(CertificateSet::new("default", vec![identity]).unwrap())
             .protocol(Protocol::alpn("chat/1").serve(handler));
         drop(engine.start().unwrap());
         let bound = Instant::now() + Duration::from_secs(60);

@@ -21,6 +21,7 @@ use zeroize::Zeroizing;
 use super::Batch;
 use super::ephemeral::{Ephemeral, Exchange, Outcome, Together};
 use super::lanes::LANES;
+use super::randomness::takes;
 use super::turn::{BatchCounters, Turn};
 use crate::time::Instant64;
 
@@ -241,11 +242,7 @@ pub(super) fn start() -> Option<Pooled> {
 /// Fills `out` from what a [`ClientKeys`] of this thread has drawn; `false` where there is none, and where that cannot
 /// be. Without one nothing would tell when a draw is old.
 pub(super) fn take_random(out: &mut [u8]) -> bool {
-    let taken = CLIENT.try_with(|client| {
-        let mut client = client.try_borrow_mut().ok()?;
-        Some(client.as_mut().filter(|client| client.owned)?.turn.take_random(out))
-    });
-    matches!(taken, Ok(Some(true)))
+    takes(&CLIENT, |client| client.owned && client.turn.take_random(out))
 }
 
 /// An exchange under way with a share from the pool.
@@ -344,6 +341,7 @@ mod tests {
         let first = drawn();
         ask();
         assert_eq!(first - drawn(), 32);
+        assert!(take_random(&mut [0; 32]));
         keys.refill(Instant64::ZERO);
         assert_eq!(drawn(), 0);
         drop(keys);
@@ -351,6 +349,7 @@ mod tests {
         let turn = Turn::new(Kernels::Portable, None).unwrap();
         CLIENT.with_borrow_mut(|client| *client = Some(Box::new(Client::new(turn, false))));
         ask();
+        assert!(!take_random(&mut [0; 32]));
         assert_eq!(drawn(), 0);
     }
 

@@ -2,6 +2,9 @@
 //! more for many bytes than for a few. A server's handshake of TLS 1.3 with two tickets asks it five times, a client's
 //! twice.
 
+use core::cell::RefCell;
+use std::thread::LocalKey;
+
 use aws_lc_rs::rand;
 use rustls::crypto::{GetRandomFailed, SecureRandom};
 use zeroize::Zeroize;
@@ -60,6 +63,12 @@ impl<const N: usize> Draw<N> {
     }
 }
 
+/// Whether `take` succeeds with what this thread has at `place`; not where there is nothing, nor while it is in use:
+/// anybody may ask for randomness, from wherever they are.
+pub(super) fn takes<T>(place: &'static LocalKey<RefCell<Option<Box<T>>>>, take: impl FnOnce(&mut T) -> bool) -> bool {
+    place.try_with(|it| it.try_borrow_mut().is_ok_and(|mut it| it.as_deref_mut().is_some_and(take))).unwrap_or(false)
+}
+
 /// What is asked for inside a turn, or between those of a thread with [`ClientKeys`](super::ClientKeys), comes out of a
 /// draw, all else from aws-lc's generator at once.
 pub(super) static RANDOM: &dyn SecureRandom = &OfTurn;
@@ -79,17 +88,16 @@ impl SecureRandom for OfTurn {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::atomic::Ordering;
     use std::time::Duration;
 
-    use rustls::pki_types::UnixTime;
     use rustls::server::ProducesTickets;
-    use rustls::time_provider::TimeProvider;
 
-    use super::super::super::{TicketSecrets, Ticketer};
     use super::super::kernels::Kernels;
     use super::super::turn::{Installed, Turn};
     use super::*;
+    use crate::crypto::tickets::testing::Clock;
+    use crate::crypto::{TicketSecrets, Ticketer};
 
     fn turn() -> Box<Turn> {
         Box::new(Turn::new(Kernels::Portable, None).unwrap())
@@ -119,20 +127,11 @@ mod tests {
         assert_eq!((turn.drawn(), turn.leftovers()), (0, 0));
     }
 
-    #[derive(Debug, Default)]
-    struct Clock(AtomicU64);
-
-    impl TimeProvider for Clock {
-        fn current_time(&self) -> Option<UnixTime> {
-            Some(UnixTime::since_unix_epoch(Duration::from_secs(self.0.load(Ordering::Relaxed))))
-        }
-    }
-
     #[test]
     fn neither_salts_nor_secrets_of_tickets_are_of_a_draw() {
         let installed = Installed::new(turn()).unwrap();
         let secrets = TicketSecrets::random().unwrap();
-        let clock = Arc::new(Clock::default());
+        let clock = Clock::at(0);
         let tickets = Ticketer::new(secrets, Duration::from_secs(1), [0; 32], Arc::clone(&clock) as Arc<_>);
         // Each in the next epoch, which has a secret of its own.
         for epoch in 0..3 {
@@ -148,8 +147,11 @@ mod tests {
     #[test]
     fn what_is_longer_and_what_is_outside_of_a_turn_is_of_no_draw() {
         assert_ne!(random::<32>(), random::<32>());
+        assert!(!turn::take_random(&mut [0; 32]) && !client::take_random(&mut [0; 32]));
         let installed = Installed::new(turn()).unwrap();
         assert_ne!(random::<33>(), [0; 33]);
+        assert!(!turn::take_random(&mut [0; 33]));
         assert_eq!(installed.drawn(), 0);
+        assert!(turn::take_random(&mut [0; 32]));
     }
 }

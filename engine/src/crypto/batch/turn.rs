@@ -19,7 +19,7 @@ use super::kernels::{Kernels, Presigning};
 use super::lanes::LANES;
 use super::locked::{Blank, Locked};
 use super::p256::{Nonce, Nonces};
-use super::randomness::Draw;
+use super::randomness::{Draw, takes};
 use super::signer::any_key;
 use super::stash::{Found, Stash};
 use super::x25519::Octets;
@@ -349,7 +349,5 @@ pub(super) fn take_nonce() -> Option<Nonce> {
 
 /// Fills `out` from what the installed turn has drawn; `false` where there is none, and where that cannot be.
 pub(super) fn take_random(out: &mut [u8]) -> bool {
-    // Anybody may ask for randomness, from wherever they are.
-    let taken = INSTALLED.try_with(|installed| Some(installed.try_borrow_mut().ok()?.as_mut()?.take_random(out)));
-    matches!(taken, Ok(Some(true)))
+    takes(&INSTALLED, |turn| turn.take_random(out))
 }
